@@ -1,0 +1,67 @@
+import { type ContextValues, createContextKey } from "@connectrpc/connect";
+
+/** Who is calling, as their credential says; never as the request says. */
+export type Caller = Anyone | Person | ChatServer | Partner | Operator;
+
+export interface Anyone {
+  kind: "anyone";
+}
+
+/** A person with an access token. */
+export interface Person {
+  kind: "person";
+  accountId: bigint;
+  /** The account's main wallet. */
+  walletId: bigint;
+  sessionId: bigint;
+}
+
+/** A chat server, acting for an account that it names. */
+export interface ChatServer {
+  kind: "service";
+  keyId: bigint;
+  accountId: bigint;
+  /** The account's main wallet. */
+  walletId: bigint;
+}
+
+export interface Partner {
+  kind: "partner";
+  keyId: bigint;
+  partnerId: bigint;
+  walletId: bigint;
+}
+
+export interface Operator {
+  kind: "operator";
+  keyId: bigint;
+}
+
+/** Finds out who holds the credential in these headers. Throws a refusal when it is not valid. */
+export type Authenticate = (header: Headers) => Caller | Promise<Caller>;
+
+const callerKey = createContextKey<Caller>({ kind: "anyone" }, { description: "caller" });
+
+export const setCaller = (values: ContextValues, caller: Caller) => values.set(callerKey, caller);
+
+type HasValues = { values: ContextValues };
+
+/** The caller of this call. */
+export const callerOf = (context: HasValues): Caller => context.values.get(callerKey);
+
+/** The account whose money moves: the person's own, or the one that the chat server acts for. */
+export type Payer = Person | ChatServer;
+
+/** The caller of an RPC whose rule lets in only those who act for an account. */
+export function payerOf(context: HasValues): Payer {
+  const caller = callerOf(context);
+  if (caller.kind !== "person" && caller.kind !== "service") throw new Error(`${caller.kind} acts for no account`);
+  return caller;
+}
+
+/** The caller of an RPC whose rule lets in only operators. */
+export function operatorOf(context: HasValues): Operator {
+  const caller = callerOf(context);
+  if (caller.kind !== "operator") throw new Error(`${caller.kind} is no operator`);
+  return caller;
+}
