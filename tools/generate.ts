@@ -1,0 +1,20 @@
+/**
+ * Makes `gen/` from `proto/`, offline. An argument names another folder to write to, which is how the check compares.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import { validateProto } from "./validate-proto.ts";
+
+const root = join(import.meta.dirname, "..");
+const vendored = join(root, "third_party/protovalidate/buf/validate");
+mkdirSync(vendored, { recursive: true });
+writeFileSync(join(vendored, "validate.proto"), validateProto());
+
+const PATH = [join(root, "node_modules/.bin"), process.env["PATH"]].join(delimiter);
+const { status } = spawnSync("buf", ["generate", "--output", process.argv[2] ?? root], {
+  cwd: root,
+  env: { ...process.env, PATH },
+  stdio: "inherit",
+});
+process.exitCode = status ?? 1;
