@@ -3,7 +3,7 @@
  */
 import { spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import { validateProto } from "./validate-proto.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -11,10 +11,6 @@ const vendored = join(root, "third_party/protovalidate/buf/validate");
 mkdirSync(vendored, { recursive: true });
 writeFileSync(join(vendored, "validate.proto"), validateProto());
 
-const PATH = [join(root, "node_modules/.bin"), process.env["PATH"]].join(delimiter);
-const { status } = spawnSync("buf", ["generate", "--output", process.argv[2] ?? root], {
-  cwd: root,
-  env: { ...process.env, PATH },
-  stdio: "inherit",
-});
+const buf = join(root, "node_modules/.bin/buf");
+const { status } = spawnSync(buf, ["generate", "--output", process.argv[2] ?? root], { cwd: root, stdio: "inherit" });
 process.exitCode = status ?? 1;
