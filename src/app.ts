@@ -1,0 +1,73 @@
+import { Redis } from "ioredis";
+import { type Logger, pino } from "pino";
+import type { Config } from "./config.ts";
+import { type Db, openDatabase } from "./db/database.ts";
+import { leaseIds, type NewId } from "./id.ts";
+import { type Lane, openLane } from "./ledger/lane.ts";
+import { type Mailer, openMailer } from "./mail.ts";
+import { createMetrics, type Metrics } from "./metrics.ts";
+
+/** What the parts of the program share. */
+export interface App {
+  config: Config;
+  log: Logger;
+  metrics: Metrics;
+  db: Db;
+  redis: Redis;
+  lane: Lane;
+  mailer: Mailer;
+  newId: NewId;
+  /** Closes all of it, what others stand on last. */
+  close(): Promise<void>;
+}
+
+/** Connects to everything. Tests may replace a part. */
+export async function createApp(config: Config, parts: Partial<Pick<App, "log" | "mailer">> = {}): Promise<App> {
+  const log = parts.log ?? pino({ level: config.logLevel });
+  const metrics = createMetrics();
+  const db = openDatabase(config.databaseUrl);
+  const ids = await leaseIds(db, (err) => log.warn({ err }, "the process slot was not renewed"));
+  const lane = openLane({
+    databaseUrl: config.databaseUrl,
+    newId: ids.newId,
+    log,
+    queueMax: config.laneQueueMax,
+    observe: metrics.observeBatch,
+    observeTrouble: metrics.observeLaneTrouble,
+  });
+  metrics.watchLane(lane.size);
+  const redis = openRedis(config.redisUrl, log);
+  const mailer = parts.mailer ?? openMailer(config);
+
+  return {
+    config,
+    log,
+    metrics,
+    db,
+    redis,
+    lane,
+    mailer,
+    newId: ids.newId,
+    async close() {
+      await lane.close();
+      ids.close();
+      mailer.close();
+      redis.disconnect();
+      await db.destroy();
+    },
+  };
+}
+
+/** Redis may be away at any time: commands fail at once instead of waiting for it. */
+function openRedis(url: string, log: Logger): Redis {
+  const redis = new Redis(url, { maxRetriesPerRequest: 1, enableOfflineQueue: true, commandTimeout: 1_000 });
+  let told = false;
+  redis.on("error", (err: Error) => {
+    if (!told) log.warn({ err }, "Redis does not answer");
+    told = true;
+  });
+  redis.on("ready", () => {
+    told = false;
+  });
+  return redis;
+}

@@ -1,0 +1,27 @@
+import type { Migration } from "kysely";
+import { Migrator } from "kysely/migration";
+import type { Db } from "./database.ts";
+import * as ledger from "./migrations/0001_ledger.ts";
+import * as money from "./migrations/0002_money.ts";
+import * as people from "./migrations/0003_people.ts";
+
+/** In the order in which they are applied. Appended, never edited. */
+const migrations: Record<string, Migration> = {
+  "0001_ledger": ledger,
+  "0002_money": money,
+  "0003_people": people,
+};
+
+/** Brings the tables up to date; the names of what was applied now. Several processes may try at once. */
+export async function migrate(db: Db): Promise<string[]> {
+  const migrator = new Migrator({ db: db.withoutPlugins(), provider: { getMigrations: async () => migrations } });
+  const { error, results = [] } = await migrator.migrateToLatest();
+  if (error) throw error;
+  return results.filter(({ status }) => status === "Success").map(({ migrationName }) => migrationName);
+}
+
+/** Whether every migration has been applied. */
+export async function isMigrated(db: Db): Promise<boolean> {
+  const migrator = new Migrator({ db: db.withoutPlugins(), provider: { getMigrations: async () => migrations } });
+  return (await migrator.getMigrations()).every(({ executedAt }) => executedAt !== undefined);
+}

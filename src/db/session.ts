@@ -1,0 +1,40 @@
+import { type Connection, createConnection } from "mysql2";
+import { connectionOptions, SESSION_SETUP } from "./database.ts";
+
+/** What one statement answered: the rows of a `select` as arrays of values, or nothing of use. */
+export type Answer = unknown[][];
+
+/** One connection that takes several statements in one round trip. Large integers and times come as text. */
+export interface Session {
+  /** Runs the statements in order and stops at the first that fails. One answer for each. */
+  run(statements: string[]): Promise<Answer[]>;
+  /** Drops the connection; the server rolls back what was open. */
+  destroy(): void;
+}
+
+export async function openSession(url: string): Promise<Session> {
+  const connection = createConnection({
+    ...connectionOptions(url),
+    multipleStatements: true,
+    rowsAsArray: true,
+    dateStrings: true,
+  });
+  // Failures reach the caller through the query that meets them; an idle connection may die unheard.
+  connection.on("error", () => {});
+  const session = { run: (statements: string[]) => run(connection, statements), destroy: () => connection.destroy() };
+  try {
+    await session.run([SESSION_SETUP]);
+    return session;
+  } catch (error) {
+    session.destroy();
+    throw error;
+  }
+}
+
+const run = (connection: Connection, statements: string[]) =>
+  new Promise<Answer[]>((resolve, reject) => {
+    connection.query(statements.join(";"), (error: Error | null, result: unknown) => {
+      if (error) reject(error);
+      else resolve((statements.length === 1 ? [result] : result) as Answer[]);
+    });
+  });

@@ -1,0 +1,198 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import { ErrorInfoSchema, Reason } from "../gen/chatpay/error/v1/error_pb.ts";
+import { RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
+
+type Metadata = Record<string, bigint | number | string>;
+
+/** An error that tells a client why, and what to do next. With `retryAfterMs`, when to try again. */
+export function refusal(
+  code: Code,
+  reason: Reason,
+  message: string,
+  metadata: Metadata = {},
+  retryAfterMs?: number,
+): ConnectError {
+  const texts = Object.fromEntries(Object.entries(metadata).map(([key, value]) => [key, String(value)]));
+  const error = new ConnectError(message, code, undefined, [
+    { desc: ErrorInfoSchema, value: { reason, metadata: texts } },
+  ]);
+  if (retryAfterMs !== undefined) {
+    const retryDelay = { seconds: BigInt(Math.floor(retryAfterMs / 1000)), nanos: (retryAfterMs % 1000) * 1_000_000 };
+    error.details.push({ desc: RetryInfoSchema, value: { retryDelay } });
+  }
+  return error;
+}
+
+// Who is calling
+
+export const credentialMissing = () =>
+  refusal(Code.Unauthenticated, Reason.CREDENTIAL_MISSING, "send a credential: authorization: Bearer <token or API key>");
+
+export const credentialInvalid = () =>
+  refusal(Code.Unauthenticated, Reason.CREDENTIAL_INVALID, "the credential is not valid, or not any more");
+
+export const callerNotAllowed = (kind: string) =>
+  refusal(Code.PermissionDenied, Reason.CALLER_NOT_ALLOWED, `this call is not for a ${kind} credential`);
+
+export const actingAccountInvalid = (message: string) =>
+  refusal(Code.InvalidArgument, Reason.ACTING_ACCOUNT_INVALID, message);
+
+// The request
+
+export const requestInvalid = (message: string) => refusal(Code.InvalidArgument, Reason.REQUEST_INVALID, message);
+
+export const idempotencyKeyMissing = () =>
+  refusal(
+    Code.InvalidArgument,
+    Reason.IDEMPOTENCY_KEY_MISSING,
+    "set idempotency_key, or send an Idempotency-Key header, of 1 to 64 characters",
+  );
+
+export const idempotencyKeyReused = () =>
+  refusal(
+    Code.InvalidArgument,
+    Reason.IDEMPOTENCY_KEY_REUSED,
+    "this idempotency key belongs to another request; make a new key for a new request",
+  );
+
+export const pageTokenInvalid = () =>
+  refusal(
+    Code.InvalidArgument,
+    Reason.PAGE_TOKEN_INVALID,
+    "the page token is not of this listing; start again without one",
+  );
+
+// Accounts
+
+export const accountNotFound = (accountId: bigint | string) =>
+  refusal(Code.NotFound, Reason.ACCOUNT_NOT_FOUND, "no such account", { account_id: accountId });
+
+export const codeInvalid = () =>
+  refusal(Code.InvalidArgument, Reason.CODE_INVALID, "the code is not valid, or not any more; ask for a new one");
+
+export const emailTaken = () =>
+  refusal(Code.AlreadyExists, Reason.EMAIL_TAKEN, "this address has an account; sign in instead");
+
+export const signInFailed = () =>
+  refusal(Code.Unauthenticated, Reason.SIGN_IN_FAILED, "address and password do not belong together");
+
+export const refreshTokenInvalid = () =>
+  refusal(Code.Unauthenticated, Reason.REFRESH_TOKEN_INVALID, "the refresh token is not valid, or not any more; sign in");
+
+export const passwordTooSimple = () =>
+  refusal(Code.InvalidArgument, Reason.PASSWORD_TOO_SIMPLE, "choose a password that is not your address");
+
+export const tooManyAttempts = (retryAfterMs: number) =>
+  refusal(
+    Code.ResourceExhausted,
+    Reason.TOO_MANY_ATTEMPTS,
+    `too many attempts; try again in ${Math.ceil(retryAfterMs / 1000)} s`,
+    {},
+    retryAfterMs,
+  );
+
+// Wallets
+
+export const walletNotFound = (walletId: bigint | string) =>
+  refusal(Code.NotFound, Reason.WALLET_NOT_FOUND, "no such wallet", { wallet_id: walletId });
+
+/** Tells the available balance: only ever about the caller's own wallet, or to an operator. */
+export const insufficientFunds = (walletId: bigint, available: bigint, amount: bigint) =>
+  refusal(Code.FailedPrecondition, Reason.INSUFFICIENT_FUNDS, "the available balance is below the amount", {
+    wallet_id: walletId,
+    available,
+    amount,
+  });
+
+export const walletFrozen = (walletId: bigint) =>
+  refusal(Code.FailedPrecondition, Reason.WALLET_FROZEN, "the wallet is frozen and does not pay", {
+    wallet_id: walletId,
+  });
+
+export const walletClosed = (walletId: bigint) =>
+  refusal(Code.FailedPrecondition, Reason.WALLET_CLOSED, "the wallet is closed", { wallet_id: walletId });
+
+export const currencyMismatch = (from: string, to: string) =>
+  refusal(Code.FailedPrecondition, Reason.CURRENCY_MISMATCH, "the wallets have different currencies", { from, to });
+
+export const balanceOverflow = (walletId: bigint) =>
+  refusal(Code.OutOfRange, Reason.BALANCE_OVERFLOW, "the wallet cannot hold that much", { wallet_id: walletId });
+
+// Transfers
+
+export const sameWallet = (walletId: bigint) =>
+  refusal(Code.InvalidArgument, Reason.SAME_WALLET, "sender and recipient are the same wallet", {
+    wallet_id: walletId,
+  });
+
+export const transferNotFound = (transferId: bigint | string) =>
+  refusal(Code.NotFound, Reason.TRANSFER_NOT_FOUND, "no such transfer", { transfer_id: transferId });
+
+export const batchAborted = () =>
+  refusal(Code.Aborted, Reason.BATCH_ABORTED, "another transfer of the batch was refused, so none happened");
+
+// Payments
+
+export const partnerNotFound = (partnerId: bigint | string) =>
+  refusal(Code.NotFound, Reason.PARTNER_NOT_FOUND, "no such partner", { partner_id: partnerId });
+
+export const paymentNotFound = (paymentId: bigint | string) =>
+  refusal(Code.NotFound, Reason.PAYMENT_NOT_FOUND, "no such payment", { payment_id: paymentId });
+
+export const paymentExists = (partnerId: bigint, orderKey: string) =>
+  refusal(Code.AlreadyExists, Reason.PAYMENT_EXISTS, "this order was paid before", {
+    partner_id: partnerId,
+    order_key: orderKey,
+  });
+
+export const itemsSumMismatch = (itemsSum: bigint, amount: bigint) =>
+  refusal(Code.InvalidArgument, Reason.ITEMS_SUM_MISMATCH, "the items do not add up to the amount", {
+    items_sum: itemsSum,
+    amount,
+  });
+
+export const itemsPartlyPriced = () =>
+  refusal(Code.InvalidArgument, Reason.ITEMS_SUM_MISMATCH, "price every item, or none");
+
+// Holds
+
+export const holdNotFound = (holdId: bigint) =>
+  refusal(Code.NotFound, Reason.HOLD_NOT_FOUND, "no such hold", { hold_id: holdId });
+
+export const holdEnded = (holdId: bigint) =>
+  refusal(Code.FailedPrecondition, Reason.HOLD_ENDED, "the hold has ended, or holds less", { hold_id: holdId });
+
+// The server
+
+export const overloaded = (retryAfterMs: number) =>
+  refusal(
+    Code.ResourceExhausted,
+    Reason.OVERLOADED,
+    "the server has all the work it takes; try again shortly",
+    {},
+    retryAfterMs,
+  );
+
+export const dependencyUnavailable = (name: string, retryAfterMs = 1_000) =>
+  refusal(
+    Code.Unavailable,
+    Reason.DEPENDENCY_UNAVAILABLE,
+    `${name} does not answer; try again with the same idempotency key`,
+    { dependency: name },
+    retryAfterMs,
+  );
+
+export const shuttingDown = () =>
+  refusal(Code.Unavailable, Reason.SHUTTING_DOWN, "the server is stopping; try again with the same idempotency key", {}, 0);
+
+export const deadlineExceeded = () =>
+  refusal(
+    Code.DeadlineExceeded,
+    Reason.DEADLINE_EXCEEDED,
+    "the time allowed is over; a retry with the same idempotency key finds the outcome",
+  );
+
+export const internal = (errorId: string) =>
+  refusal(Code.Internal, Reason.INTERNAL, "something went wrong; the error id finds it in the log", {
+    error_id: errorId,
+  });

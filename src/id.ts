@@ -1,0 +1,63 @@
+import { randomUUID } from "node:crypto";
+import type { Db } from "./db/database.ts";
+import { claimSlot, renewSlot } from "./db/slots.ts";
+
+/** Makes an id that is unique in its database and later than all that the process made before. */
+export type NewId = () => bigint;
+
+/** Ids count milliseconds from here: 41 bits last until 2095. */
+const EPOCH_MS = Date.UTC(2026, 0, 1);
+const SLOT_BITS = 10n;
+const COUNTER_BITS = 12n;
+const COUNTER_MAX = (1 << Number(COUNTER_BITS)) - 1;
+
+/**
+ * 63-bit ids, ordered by time: milliseconds, the number of the process, a counter. Past 4,096 in a
+ * millisecond, or when the clock steps back, the time of the ids runs ahead of the clock's.
+ * `limitMs` gives the last millisecond that the process may use.
+ */
+export function idsOf(slot: number, limitMs: () => number): NewId {
+  let lastMs = 0;
+  let counter = 0;
+  let prefix = 0n;
+  return () => {
+    const nowMs = Date.now();
+    if (nowMs > lastMs || counter === COUNTER_MAX) {
+      lastMs = Math.max(nowMs, lastMs + 1);
+      if (lastMs > limitMs()) throw new Error(`process slot ${slot} is not leased any more`);
+      prefix = ((BigInt(lastMs - EPOCH_MS) << SLOT_BITS) | BigInt(slot)) << COUNTER_BITS;
+      counter = 0;
+    } else {
+      counter += 1;
+    }
+    return prefix | BigInt(counter);
+  };
+}
+
+const LEASE_MS = 60_000;
+const RENEW_MS = 15_000;
+
+export interface Ids {
+  newId: NewId;
+  /** Stops renewing. The slot is free for another process when the lease runs out. */
+  close(): void;
+}
+
+/**
+ * Leases a slot for this process and keeps it until closed. Ids are never later than the lease, and a
+ * slot is leased again only to a process whose clock is past it, so clocks that differ do no harm.
+ */
+export async function leaseIds(db: Db, onError: (error: unknown) => void): Promise<Ids> {
+  const owner = randomUUID();
+  let leaseUntilMs = Date.now() + LEASE_MS;
+  const slot = await claimSlot(db, owner, leaseUntilMs);
+
+  const renew = async () => {
+    const untilMs = Date.now() + LEASE_MS;
+    if (await renewSlot(db, slot, owner, untilMs)) leaseUntilMs = untilMs;
+  };
+  const timer = setInterval(() => void renew().catch(onError), RENEW_MS);
+  timer.unref();
+
+  return { newId: idsOf(slot, () => leaseUntilMs), close: () => clearInterval(timer) };
+}

@@ -1,0 +1,348 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Logger } from "pino";
+import { errorNumber, isConnectionLost, isDuplicateKey, isRetryable, pause } from "../db/database.ts";
+import type { Row } from "../db/schema.ts";
+import { openSession, type Session } from "../db/session.ts";
+import { deadlineExceeded, dependencyUnavailable, idempotencyKeyReused, overloaded, shuttingDown } from "../errors.ts";
+import type { NewId } from "../id.ts";
+import { type Books, type LockedTable, type OnceTable, openBooks } from "./books.ts";
+import {
+  batchHash,
+  commitBatch,
+  digestOf,
+  type Known,
+  keyText,
+  lastChange,
+  lockTouched,
+  packEvents,
+  postingText,
+  type Touched,
+  writeRows,
+  writeTombstone,
+} from "./queries.ts";
+
+/**
+ * The lane: all money of a process moves here. Commands wait in a queue; when the commit before returns,
+ * those that wait become one transaction. Nobody is answered before their batch is known to be committed.
+ */
+
+/** The unique key of the row that a command makes. A repeat is answered from that row. */
+export interface Once<T> {
+  table: OnceTable;
+  key: Buffer;
+  /** Tells requests apart: the same key with another hash is refused. */
+  requestHash?: Buffer;
+  /** What a repeat answers with, if not the first row. It may throw a refusal. */
+  repeat?(first: Row<OnceTable>): T;
+}
+
+export interface Command<T> {
+  /** The rows that `decide` looks at; it may change no others. */
+  touches: { [table in LockedTable]?: bigint[] };
+  once?: Once<T>;
+  /** Says what to write, or throws a refusal. Pure: it may run again on other rows. */
+  decide(books: Books): T;
+}
+
+export interface Result<T> {
+  value: T;
+  /** The key had been used before: nothing moved now. */
+  replayed: boolean;
+}
+
+export type Settled<T> = { result: Result<T>; error?: undefined } | { result?: undefined; error: unknown };
+
+/** What a call tells of itself: the lane drops a command whose call has ended before it enters a batch. */
+export interface Call {
+  readonly signal: AbortSignal;
+}
+
+export interface Lane {
+  /** Runs the command; rejects with its refusal. */
+  submit<T>(command: Command<T>, call?: Call): Promise<Result<T>>;
+  /** Runs commands in one transaction: all, or none when one is refused. Answers each, in order. */
+  submitTogether<T>(commands: Command<T>[], call?: Call): Promise<Settled<T>[]>;
+  /** How many commands wait or run. */
+  size(): number;
+  /** Runs what waits, then closes. */
+  close(): Promise<void>;
+}
+
+export interface LaneOptions {
+  databaseUrl: string;
+  newId: NewId;
+  log: Logger;
+  /** Commands that may wait; more are refused at once. */
+  queueMax?: number;
+  /** Commands in one transaction. */
+  batchMax?: number;
+  /** Told after each batch. */
+  observe?(batch: { commands: number; postings: number; seconds: number }): void;
+  /** Told when a batch must be run again, or its commit was not answered. */
+  observeTrouble?(kind: "retry" | "isolate" | "ambiguous"): void;
+}
+
+const QUEUE_MAX = 20_000;
+const BATCH_MAX = 512;
+const ATTEMPTS_MAX = 6;
+const OVERLOAD_RETRY_MS = 200;
+const RECONNECT_PAUSE_MS = 50;
+const RESOLVE_PAUSE_MAX_MS = 2_000;
+
+/** Commands that happen together or not at all; mostly just one. */
+interface Unit {
+  commands: Command<unknown>[];
+  call: Call | undefined;
+  settle(outcomes: Settled<unknown>[]): void;
+}
+
+export function openLane(options: LaneOptions): Lane {
+  const { databaseUrl, newId, log, queueMax = QUEUE_MAX, batchMax = BATCH_MAX } = options;
+  const trouble = options.observeTrouble ?? (() => {});
+  let waiting: Unit[] = [];
+  let size = 0;
+  let running: Promise<void> | undefined;
+  let closing = false;
+  let session: Session | undefined;
+
+  function enqueue(commands: Command<unknown>[], call?: Call): Promise<Settled<unknown>[]> {
+    if (closing) throw shuttingDown();
+    if (size + commands.length > queueMax) throw overloaded(OVERLOAD_RETRY_MS);
+    size += commands.length;
+    return new Promise((resolve) => {
+      const settle = (outcomes: Settled<unknown>[]) => {
+        size -= commands.length;
+        resolve(outcomes);
+      };
+      waiting.push({ commands, call, settle });
+      running ??= Promise.resolve().then(drain);
+    });
+  }
+
+  async function drain() {
+    while (waiting.length > 0) await runUntilSettled(take());
+    running = undefined;
+  }
+
+  /** The next units in order of arrival, without those whose caller has gone. */
+  function take(): Unit[] {
+    let commands = 0;
+    let end = 0;
+    while (end < waiting.length && (end === 0 || commands + (waiting[end] as Unit).commands.length <= batchMax)) {
+      commands += (waiting[end] as Unit).commands.length;
+      end += 1;
+    }
+    const taken = waiting.slice(0, end);
+    waiting = waiting.slice(end);
+    return taken.filter((unit) => {
+      const gone = unit.call?.signal.aborted ?? false;
+      if (gone) unit.settle(unit.commands.map(() => ({ error: deadlineExceeded() })));
+      return !gone;
+    });
+  }
+
+  /** Runs the batch, again while the database gives way to others; then each unit alone, so that one in trouble harms no other. */
+  async function runUntilSettled(units: Unit[]): Promise<void> {
+    if (units.length === 0) return;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        const outcomes = await runOnce(units);
+        units.forEach((unit, i) => unit.settle(outcomes[i] as Settled<unknown>[]));
+        return;
+      } catch (error) {
+        const mayPass = isRetryable(error) || isDuplicateKey(error) || isConnectionLost(error);
+        if (mayPass && attempt < ATTEMPTS_MAX && !(closing && isConnectionLost(error))) {
+          trouble("retry");
+          await (isConnectionLost(error) ? sleep(RECONNECT_PAUSE_MS * 2 ** attempt) : pause(attempt));
+          continue;
+        }
+        if (units.length > 1 && !isConnectionLost(error)) {
+          trouble("isolate");
+          for (const unit of units) await runUntilSettled([unit]);
+          return;
+        }
+        for (const unit of units) unit.settle(unit.commands.map(() => ({ error: lasting(error) })));
+        return;
+      }
+    }
+  }
+
+  /** What a caller is told when the database would not run the command. */
+  function lasting(error: unknown): unknown {
+    if (!isConnectionLost(error) && !isRetryable(error)) return error;
+    log.error({ err: error, errno: errorNumber(error) }, "the ledger gave a batch up");
+    return dependencyUnavailable("mysql");
+  }
+
+  async function runOnce(units: Unit[]): Promise<Settled<unknown>[][]> {
+    const start = performance.now();
+    session ??= await openSession(databaseUrl);
+    try {
+      const { locked, known } = await lockTouched(session, touchedBy(units));
+      const batchId = newId();
+      const now = new Date(Math.max(Date.now(), lastChange(locked.wallet.values())));
+      const open = openBooks(batchId, now, newId, locked);
+      const outcomes = units.map((unit) => decideUnit(unit, open, known));
+      const { writes } = open;
+
+      if (writes.events.length === 0 && writes.postings.length === 0 && !hasRows(writes.inserted, writes.changed)) {
+        await session.run(["rollback"]);
+        return outcomes;
+      }
+
+      const postings = writes.postings.map(postingText);
+      const head = await writeRows(session, writes, postings);
+      const events = `[${writes.events.join(",")}]`;
+      const batch: Row<"ledgerBatch"> = {
+        id: batchId,
+        number: head.number + 1n,
+        lastPosition: head.position + BigInt(writes.events.length),
+        eventCount: writes.events.length,
+        postingCount: postings.length,
+        events: packEvents(events),
+        hash: Buffer.alloc(0),
+        createTime: now,
+      };
+      batch.hash = batchHash(head.hash, batch, digestOf(postings), events);
+      await commit(session, batch);
+      options.observe?.({
+        commands: units.reduce((sum, unit) => sum + unit.commands.length, 0),
+        postings: postings.length,
+        seconds: (performance.now() - start) / 1000,
+      });
+      return outcomes;
+    } catch (error) {
+      await giveBack(error);
+      throw error;
+    }
+  }
+
+  /** Leaves no transaction open: MySQL keeps one after a lock wait or a duplicate key. */
+  async function giveBack(error: unknown) {
+    if (!isConnectionLost(error)) {
+      try {
+        await session?.run(["rollback"]);
+        return;
+      } catch {
+        // The connection went with it.
+      }
+    }
+    session?.destroy();
+    session = undefined;
+  }
+
+  async function commit(current: Session, batch: Row<"ledgerBatch">) {
+    try {
+      await commitBatch(current, batch);
+    } catch (error) {
+      // A deadlock or a lock wait ends the statement before the commit; anything else leaves it open.
+      if (isRetryable(error)) throw error;
+      trouble("ambiguous");
+      log.warn({ err: error, batch: String(batch.id) }, "the commit of a batch was not answered");
+      current.destroy();
+      session = undefined;
+      if (!(await isCommitted(batch))) throw error;
+    }
+  }
+
+  /** Asks until the database says whether the batch is there. Nobody of it is answered before. */
+  async function isCommitted(batch: Row<"ledgerBatch">): Promise<boolean> {
+    for (let pauseMs = 10; ; pauseMs = Math.min(pauseMs * 2, RESOLVE_PAUSE_MAX_MS)) {
+      try {
+        session ??= await openSession(databaseUrl);
+        await writeTombstone(session, batch.id, batch.createTime);
+        return false;
+      } catch (error) {
+        if (isDuplicateKey(error)) return true;
+        session?.destroy();
+        session = undefined;
+        await sleep(pauseMs);
+      }
+    }
+  }
+
+  return {
+    async submit<T>(command: Command<T>, call?: Call) {
+      const [outcome] = (await enqueue([command], call)) as [Settled<T>];
+      if (outcome.result) return outcome.result;
+      throw outcome.error;
+    },
+    async submitTogether<T>(commands: Command<T>[], call?: Call) {
+      return commands.length === 0 ? [] : ((await enqueue(commands, call)) as Settled<T>[]);
+    },
+    size: () => size,
+    async close() {
+      closing = true;
+      await running;
+      session?.destroy();
+      session = undefined;
+    },
+  };
+}
+
+const hasRows = (...maps: Map<unknown, { size: number } | { length: number }>[]) =>
+  maps.some((map) => [...map.values()].some((rows) => ("size" in rows ? rows.size : rows.length) > 0));
+
+function touchedBy(units: Unit[]): Touched {
+  const touched: Touched = { ids: new Map(), keys: new Map() };
+  for (const { commands } of units) {
+    for (const { touches, once } of commands) {
+      for (const table of Object.keys(touches) as LockedTable[]) {
+        let ids = touched.ids.get(table);
+        if (!ids) touched.ids.set(table, (ids = new Set()));
+        for (const id of touches[table] ?? []) ids.add(id);
+      }
+      if (once) {
+        let keys = touched.keys.get(once.table);
+        if (!keys) touched.keys.set(once.table, (keys = new Map()));
+        keys.set(keyText(once.key), once.key);
+      }
+    }
+  }
+  return touched;
+}
+
+/** Decides the commands of a unit in order. When one is refused, none of them happens. */
+function decideUnit(unit: Unit, open: ReturnType<typeof openBooks>, known: Known): Settled<unknown>[] {
+  const outcomes: Settled<unknown>[] = [];
+  const made: { once: Once<unknown>; text: string }[] = [];
+  let refused = false;
+  for (const command of unit.commands) {
+    try {
+      outcomes.push({ result: decideOne(command, open.books, known, made) });
+    } catch (error) {
+      outcomes.push({ error });
+      refused = true;
+    }
+  }
+  if (!refused) {
+    open.keep();
+    return outcomes;
+  }
+  open.undo();
+  for (const { once, text } of made) known.get(once.table)?.delete(text);
+  return outcomes;
+}
+
+function decideOne(
+  { once, decide }: Command<unknown>,
+  books: Books,
+  known: Known,
+  made: { once: Once<unknown>; text: string }[],
+): Result<unknown> {
+  if (!once) return { value: decide(books), replayed: false };
+  const rows = known.get(once.table);
+  const text = keyText(once.key);
+  const first = rows?.get(text);
+  if (first) {
+    if (once.requestHash && "requestHash" in first && !once.requestHash.equals(first.requestHash as Buffer)) {
+      throw idempotencyKeyReused();
+    }
+    return { value: once.repeat ? once.repeat(first) : first, replayed: true };
+  }
+  const value = decide(books);
+  // Later commands of the batch find the row as if it were stored.
+  rows?.set(text, value as Row<OnceTable>);
+  made.push({ once, text });
+  return { value, replayed: false };
+}

@@ -1,0 +1,153 @@
+import { createHash, hash } from "node:crypto";
+import { zstdCompressSync, zstdDecompressSync, constants as zlib } from "node:zlib";
+import { columnName, insertRows, overwriteRows, readRows, selectRows, tuple } from "../db/rows.ts";
+import type { PostingRow, Row, TableName, WalletRow } from "../db/schema.ts";
+import type { Session } from "../db/session.ts";
+import { LOCK_ORDER, type Locked, type LockedTable, ONCE_COLUMN, type OnceTable, type Writes } from "./books.ts";
+
+/** What a batch touches: ids to lock, and unique keys of rows that it would make. */
+export interface Touched {
+  ids: Map<LockedTable, Set<bigint>>;
+  keys: Map<OnceTable, Map<string, Buffer>>;
+}
+
+/** A row that a key has made, found by table and key. */
+export type Known = Map<OnceTable, Map<string, Row<OnceTable>>>;
+
+/** A key as a map can hold it. */
+export const keyText = (key: Buffer) => key.toString("latin1");
+
+/**
+ * Begins a transaction, locks what the batch touches (tables in one order, ids ascending, so that crossing
+ * batches queue instead of deadlocking), then looks up the keys: whoever used one on these rows has committed.
+ */
+export async function lockTouched(session: Session, { ids, keys }: Touched): Promise<{ locked: Locked; known: Known }> {
+  const lockTables = LOCK_ORDER.filter((table) => ids.get(table)?.size);
+  const keyTables = [...keys.keys()];
+  const [, ...answers] = await session.run([
+    "start transaction",
+    ...lockTables.map((table) => {
+      const ascending = BigInt64Array.from(ids.get(table) ?? []).sort();
+      return selectRows(table, `where id in (${ascending.join(",")}) order by id for update`);
+    }),
+    ...keyTables.map((table) => {
+      const values = [...(keys.get(table)?.values() ?? [])].map((key) => `x'${key.toString("hex")}'`);
+      return selectRows(table, `where ${columnName(table, ONCE_COLUMN[table] as never)} in (${values.join(",")})`);
+    }),
+  ]);
+
+  const locked: Locked = { wallet: new Map(), hold: new Map() };
+  lockTables.forEach((table, i) => {
+    for (const row of readRows(table, answers[i] ?? [])) (locked[table] as Map<bigint, typeof row>).set(row.id, row);
+  });
+  const known: Known = new Map();
+  keyTables.forEach((table, i) => {
+    const rows = readRows(table, answers[lockTables.length + i] ?? []);
+    known.set(table, new Map(rows.map((row) => [keyText(onceKey(table, row)), row])));
+  });
+  return { locked, known };
+}
+
+/** The unique key of a row. */
+export function onceKey<T extends OnceTable>(table: T, row: Row<T>): Buffer {
+  return (row as Record<string, unknown>)[ONCE_COLUMN[table]] as Buffer;
+}
+
+/** Where the log ends. */
+export interface Head {
+  number: bigint;
+  position: bigint;
+  hash: Buffer;
+}
+
+const CHANGING = {
+  wallet: ["state", "balance", "held", "version", "sequence", "updateTime"],
+  hold: ["remaining"],
+} as const satisfies { [T in LockedTable]: (keyof Row<T>)[] };
+
+/** Writes the rows, then locks the end of the log: nobody waits for it while rows are written. */
+export async function writeRows(session: Session, writes: Writes, postings: string[]): Promise<Head> {
+  const statements: string[] = [];
+  for (const [table, rows] of writes.inserted) {
+    if (rows.length > 0) statements.push(insertRows(table, tuples(table, rows)));
+  }
+  if (postings.length > 0) statements.push(insertRows("posting", postings));
+  for (const [table, rows] of writes.changed) {
+    if (rows.size > 0) statements.push(overwriteRows(table, tuples(table, rows), [...CHANGING[table]] as never));
+  }
+  statements.push("select number, position, hash from ledger_head where id = 1 for update");
+  const [head] = (await session.run(statements)).at(-1) as [[string, string, Buffer]];
+  return { number: BigInt(head[0]), position: BigInt(head[1]), hash: head[2] };
+}
+
+const tuples = <T extends TableName>(table: T, rows: Iterable<Row<TableName>>) =>
+  Array.from(rows, (row) => tuple(table, row as Row<T>));
+
+/** A posting as the text that is both written and hashed. */
+export const postingText = (posting: PostingRow) => tuple("posting", posting);
+
+/** Writes the batch at the end of the log and commits. After this call fails, only the batch row tells whether it committed. */
+export async function commitBatch(session: Session, batch: Row<"ledgerBatch">): Promise<void> {
+  await session.run([
+    insertRows("ledgerBatch", [tuple("ledgerBatch", batch)]),
+    `update ledger_head set number = ${batch.number}, position = ${batch.lastPosition}, hash = x'${batch.hash.toString("hex")}' where id = 1`,
+    "commit",
+  ]);
+}
+
+/**
+ * Claims the id of a batch whose commit was not answered. A duplicate key means that it committed; waits
+ * while it might yet. Success means that it never will: the row stays as its tombstone.
+ */
+export async function writeTombstone(session: Session, batchId: bigint, now: Date): Promise<void> {
+  const empty = Buffer.alloc(0);
+  const tombstone = {
+    id: batchId,
+    number: null,
+    lastPosition: 0n,
+    eventCount: 0,
+    postingCount: 0,
+    events: empty,
+    hash: Buffer.alloc(32),
+    createTime: now,
+  };
+  await session.run([insertRows("ledgerBatch", [tuple("ledgerBatch", tombstone)])]);
+}
+
+/** The hash of everything that a batch says, chained to the batch before it. */
+export function batchHash(
+  previous: Buffer,
+  batch: Pick<Row<"ledgerBatch">, "id" | "number" | "lastPosition" | "eventCount" | "postingCount" | "createTime">,
+  postingsDigest: Buffer,
+  events: string,
+): Buffer {
+  const { id, number, lastPosition, eventCount, postingCount, createTime } = batch;
+  return createHash("sha256")
+    .update(previous)
+    .update([id, number, lastPosition, eventCount, postingCount, createTime.toISOString()].join("|"))
+    .update(postingsDigest)
+    .update(events)
+    .digest();
+}
+
+export const digestOf = (postings: string[]): Buffer => hash("sha256", postings.join(","), "buffer");
+
+/** Below this size compression gains nothing. */
+const COMPRESS_MIN = 1_024;
+const COMPRESSION = { params: { [zlib.ZSTD_c_compressionLevel]: 1 } };
+
+export function packEvents(events: string): Buffer {
+  return events.length < COMPRESS_MIN ? Buffer.from(events) : zstdCompressSync(events, COMPRESSION);
+}
+
+export function unpackEvents(stored: Buffer): string {
+  // A JSON array starts with a bracket, which no Zstandard frame does.
+  return (stored[0] === 0x5b ? stored : zstdDecompressSync(stored)).toString();
+}
+
+/** The latest time at which one of these wallets changed. */
+export function lastChange(wallets: Iterable<WalletRow>): number {
+  let last = 0;
+  for (const { updateTime } of wallets) last = Math.max(last, updateTime.getTime());
+  return last;
+}

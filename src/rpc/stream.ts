@@ -1,0 +1,52 @@
+/** The work, or the reason of the abort, whichever comes first. The work itself goes on; its signal tells it to stop. */
+export function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason as Error);
+    if (signal.aborted) abort();
+    signal.addEventListener("abort", abort);
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}
+
+/** Passes messages on until the signal aborts, even when nobody sends any more. */
+export const untilAborted = <T>(messages: AsyncIterable<T>, signal: AbortSignal): AsyncIterable<T> => ({
+  [Symbol.asyncIterator]() {
+    const iterator = messages[Symbol.asyncIterator]();
+    return {
+      next: () => orAborted(iterator.next(), signal),
+      return: async () => (await iterator.return?.()) ?? { done: true, value: undefined },
+    };
+  },
+});
+
+/** Passes messages on, and calls `end` once: after the last, with the failure, or when nobody wants more. */
+export const ending = <T>(messages: AsyncIterable<T>, end: (failure?: unknown) => void): AsyncIterable<T> => ({
+  [Symbol.asyncIterator]() {
+    const iterator = messages[Symbol.asyncIterator]();
+    let ended = false;
+    const endOnce = (failure?: unknown) => {
+      if (!ended) end(failure);
+      ended = true;
+    };
+    return {
+      async next() {
+        try {
+          const next = await iterator.next();
+          if (next.done) endOnce();
+          return next;
+        } catch (failure) {
+          endOnce(failure);
+          throw failure;
+        }
+      },
+      async return() {
+        endOnce();
+        return (await iterator.return?.()) ?? { done: true, value: undefined };
+      },
+    };
+  },
+});
+
+export async function* mapped<T, U>(messages: AsyncIterable<T>, change: (message: T) => U): AsyncIterable<U> {
+  for await (const message of messages) yield change(message);
+}
