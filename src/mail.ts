@@ -1,0 +1,36 @@
+import { createTransport } from "nodemailer";
+import type { Config } from "./config.ts";
+
+export interface Mail {
+  to: string;
+  subject: string;
+  text: string;
+}
+
+/** Sends mail over SMTP. */
+export interface Mailer {
+  /** Rejects when the mail server does not take it. */
+  send(mail: Mail): Promise<void>;
+  close(): void;
+}
+
+const CONNECTION_TIMEOUT_MS = 5_000;
+const CONNECTIONS_MAX = 5;
+
+export function openMailer({ smtpUrl, mailFrom }: Pick<Config, "smtpUrl" | "mailFrom">): Mailer {
+  const transport = createTransport({
+    url: smtpUrl,
+    pool: true,
+    maxConnections: CONNECTIONS_MAX,
+    connectionTimeout: CONNECTION_TIMEOUT_MS,
+    greetingTimeout: CONNECTION_TIMEOUT_MS,
+    socketTimeout: CONNECTION_TIMEOUT_MS,
+  });
+  return {
+    async send({ to, subject, text }) {
+      // As an object: an address in a string may name several recipients.
+      await transport.sendMail({ from: mailFrom, to: { name: "", address: to }, subject, text });
+    },
+    close: () => transport.close(),
+  };
+}
