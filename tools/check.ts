@@ -17,7 +17,7 @@ const checks = {
   "contract compiles": `node tools/generate.ts ${generated}`,
   "generated code is fresh": `diff -r ${generated}/gen gen`,
   "contract lint": "buf lint",
-  "contract format": "buf format --diff --exit-code proto",
+  "contract format": "buf format --diff --exit-code proto && buf format --diff --exit-code test/support/proto",
   ...(existsSync(join(root, released)) && { "contract compatible": `buf breaking --against ${released}` }),
   format: "biome format",
   types: "tsc -p .",
