@@ -11,7 +11,11 @@ COPY --from=packages /chatpay/node_modules node_modules
 COPY package.json ./
 COPY gen gen
 COPY src src
+RUN install --directory --owner=node /var/cache/chatpay
 USER node
+# With what V8 compiled kept in the image, the sources start as fast as compiled JavaScript would.
+ENV NODE_COMPILE_CACHE=/var/cache/chatpay
+RUN ["node", "src/main.ts", "--help"]
 # Connect, gRPC, and the internal port for metrics and health.
 EXPOSE 8080 50051 9090
 STOPSIGNAL SIGTERM
