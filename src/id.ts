@@ -34,6 +34,14 @@ export function idsOf(slot: number, limitMs: () => number): NewId {
   };
 }
 
+const ID_MAX = 2n ** 63n - 1n;
+
+/** An id as the API writes it. A number too large for an id becomes 0, which nothing has. */
+export function idOf(text: string): bigint {
+  const id = BigInt(text);
+  return id > ID_MAX ? 0n : id;
+}
+
 const LEASE_MS = 60_000;
 const RENEW_MS = 15_000;
 

@@ -1,5 +1,4 @@
-import type { Migration } from "kysely";
-import { Migrator } from "kysely/migration";
+import { type Migration, Migrator } from "kysely/migration";
 import type { Db } from "./database.ts";
 import * as ledger from "./migrations/0001_ledger.ts";
 import * as money from "./migrations/0002_money.ts";

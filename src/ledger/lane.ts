@@ -7,8 +7,9 @@ import { deadlineExceeded, dependencyUnavailable, idempotencyKeyReused, overload
 import type { NewId } from "../id.ts";
 import { type Books, type LockedTable, type OnceTable, openBooks } from "./books.ts";
 import {
-  batchHash,
+  chainHash,
   commitBatch,
+  contentHash,
   digestOf,
   type Known,
   keyText,
@@ -60,6 +61,8 @@ export interface Call {
 export interface Lane {
   /** Runs the command; rejects with its refusal. */
   submit<T>(command: Command<T>, call?: Call): Promise<Result<T>>;
+  /** Runs commands one after the other, each on its own. Answers each, in order. */
+  submitEach<T>(commands: Command<T>[], call?: Call): Promise<Settled<T>[]>;
   /** Runs commands in one transaction: all, or none when one is refused. Answers each, in order. */
   submitTogether<T>(commands: Command<T>[], call?: Call): Promise<Settled<T>[]>;
   /** How many commands wait or run. */
@@ -106,8 +109,11 @@ export function openLane(options: LaneOptions): Lane {
   let session: Session | undefined;
 
   function enqueue(commands: Command<unknown>[], call?: Call): Promise<Settled<unknown>[]> {
-    if (closing) throw shuttingDown();
-    if (size + commands.length > queueMax) throw overloaded(OVERLOAD_RETRY_MS);
+    const full = size + commands.length > queueMax;
+    if (closing || full) {
+      const error = closing ? shuttingDown() : overloaded(OVERLOAD_RETRY_MS);
+      return Promise.resolve(commands.map(() => ({ error })));
+    }
     size += commands.length;
     return new Promise((resolve) => {
       const settle = (outcomes: Settled<unknown>[]) => {
@@ -203,7 +209,7 @@ export function openLane(options: LaneOptions): Lane {
         hash: Buffer.alloc(0),
         createTime: now,
       };
-      batch.hash = batchHash(head.hash, batch, digestOf(postings), events);
+      batch.hash = chainHash(head.hash, contentHash(batch, digestOf(postings), events));
       await commit(session, batch);
       options.observe?.({
         commands: units.reduce((sum, unit) => sum + unit.commands.length, 0),
@@ -266,6 +272,10 @@ export function openLane(options: LaneOptions): Lane {
       const [outcome] = (await enqueue([command], call)) as [Settled<T>];
       if (outcome.result) return outcome.result;
       throw outcome.error;
+    },
+    async submitEach<T>(commands: Command<T>[], call?: Call) {
+      const outcomes = commands.map((command) => enqueue([command], call));
+      return (await Promise.all(outcomes)).flat() as Settled<T>[];
     },
     async submitTogether<T>(commands: Command<T>[], call?: Call) {
       return commands.length === 0 ? [] : ((await enqueue(commands, call)) as Settled<T>[]);

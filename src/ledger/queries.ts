@@ -114,22 +114,26 @@ export async function writeTombstone(session: Session, batchId: bigint, now: Dat
   await session.run([insertRows("ledgerBatch", [tuple("ledgerBatch", tombstone)])]);
 }
 
-/** The hash of everything that a batch says, chained to the batch before it. */
-export function batchHash(
-  previous: Buffer,
-  batch: Pick<Row<"ledgerBatch">, "id" | "number" | "lastPosition" | "eventCount" | "postingCount" | "createTime">,
-  postingsDigest: Buffer,
-  events: string,
-): Buffer {
+type BatchHeader = Pick<
+  Row<"ledgerBatch">,
+  "id" | "number" | "lastPosition" | "eventCount" | "postingCount" | "createTime"
+>;
+
+/** The hash of everything that a batch says. */
+export function contentHash(batch: BatchHeader, postingsDigest: Buffer, events: string): Buffer {
   const { id, number, lastPosition, eventCount, postingCount, createTime } = batch;
   return createHash("sha256")
-    .update(previous)
     .update([id, number, lastPosition, eventCount, postingCount, createTime.toISOString()].join("|"))
     .update(postingsDigest)
     .update(events)
     .digest();
 }
 
+/** The link of the chain: a batch can be neither changed, removed nor put in without all after it changing. */
+export const chainHash = (previous: Buffer, content: Buffer): Buffer =>
+  createHash("sha256").update(previous).update(content).digest();
+
+/** The hash of the postings of a batch, in the order of their ids. */
 export const digestOf = (postings: string[]): Buffer => hash("sha256", postings.join(","), "buffer");
 
 /** Below this size compression gains nothing. */

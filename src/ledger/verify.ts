@@ -1,0 +1,378 @@
+import { createHash, type Hash } from "node:crypto";
+import { Wallet_Kind } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
+import type { PostingRow, Row } from "../db/schema.ts";
+import { openSession, type Session } from "../db/session.ts";
+import { chainHash, contentHash, type Head, postingText, unpackEvents } from "./queries.ts";
+import {
+  beginSnapshot,
+  readBatches,
+  readHead,
+  readHeld,
+  readPostings,
+  readSide,
+  readSource,
+  readWallets,
+  type SideRow,
+  type SourceRow,
+} from "./snapshot.ts";
+
+/**
+ * The proof of the books: what is stored more than once is read from each place and compared, as it
+ * stands at one moment, while the system goes on. Memory does not grow with the tables.
+ */
+
+/** Rows of a domain that each moved money once. */
+export interface PostingSource {
+  /** Entry_Cause of the proto. */
+  cause: number;
+  name: string;
+  /** Gives id, debited wallet, credited wallet and amount; a condition on the id, an order and a limit follow. */
+  select: string;
+  idColumn: string;
+}
+
+export interface Difference {
+  check: "batches" | "wallets" | "totals" | "causes";
+  subject: string;
+  message: string;
+}
+
+export interface Report {
+  clean: boolean;
+  differenceCount: number;
+  walletCount: number;
+  postingCount: number;
+  batchCount: number;
+  position: bigint;
+  readTime: Date;
+}
+
+export type Finding =
+  | { kind: "progress"; check: string; rows: number }
+  | ({ kind: "difference" } & Difference)
+  | ({ kind: "report" } & Report);
+
+const DIFFERENCES_MAX = 1_000;
+const PROGRESS_MS = 1_000;
+const PAGE_ROWS = 5_000;
+const BATCHES_PAGE_ROWS = 200;
+
+/** What the checks share: where differences go, and what has been counted. */
+interface Tally {
+  walletCount: number;
+  postingCount: number;
+  batchCount: number;
+  differ(check: Difference["check"], subject: string, message: string): void;
+}
+
+/** Checks all books as of now. Yields progress and differences as they come, and a report at the end. */
+export async function* verifyBooks(databaseUrl: string, sources: PostingSource[]): AsyncGenerator<Finding> {
+  const session = await openSession(databaseUrl);
+  try {
+    const readTime = new Date();
+    await beginSnapshot(session);
+    const head = await readHead(session);
+    let differenceCount = 0;
+    let found: Finding[] = [];
+    const tally: Tally = {
+      walletCount: 0,
+      postingCount: 0,
+      batchCount: 0,
+      differ(check, subject, message) {
+        differenceCount += 1;
+        if (differenceCount <= DIFFERENCES_MAX) found.push({ kind: "difference", check, subject, message });
+      },
+    };
+
+    const checks = [
+      { check: "batches", steps: checkLog(session, head, sources, tally) },
+      { check: "wallets", steps: checkWallets(session, tally) },
+    ];
+    for (const { check, steps } of checks) {
+      let rows = 0;
+      let toldMs = 0;
+      for await (const more of steps) {
+        rows += more;
+        if (performance.now() - toldMs > PROGRESS_MS) {
+          toldMs = performance.now();
+          found.push({ kind: "progress", check, rows });
+        }
+        yield* found;
+        found = [];
+      }
+    }
+    yield* found;
+    const { walletCount, postingCount, batchCount } = tally;
+    const { position } = head;
+    const clean = differenceCount === 0;
+    yield { kind: "report", clean, differenceCount, walletCount, postingCount, batchCount, position, readTime };
+  } finally {
+    session.destroy();
+  }
+}
+
+interface OpenBatch {
+  batch: Row<"ledgerBatch">;
+  postings: number;
+  digest: Hash;
+}
+
+/** Ids carry the number of the process that made them; a process writes one batch after the other. */
+const slotOf = (id: bigint) => (id >> 12n) & 1023n;
+
+/**
+ * Every posting belongs to a batch and to the row that caused it, and every batch says what it wrote.
+ * Batches, postings and causes are all read in the order of their ids, which is nearly that of their commits.
+ */
+async function* checkLog(session: Session, head: Head, sources: PostingSource[], tally: Tally): AsyncGenerator<number> {
+  const chain = followChain(head, tally);
+  const open = new Map<bigint, OpenBatch>();
+  const bySlot = new Map<bigint, OpenBatch>();
+  const batches = reader((after: Row<"ledgerBatch"> | undefined) => readBatches(session, after?.id ?? 0n, BATCHES_PAGE_ROWS));
+  const postings = reader((after: PostingRow | undefined) => readPostings(session, after?.id ?? 0n, PAGE_ROWS));
+  const causes = new Map(sources.map((source) => [source.cause, followCause(session, source, tally)]));
+
+  const close = ({ batch, ...seen }: OpenBatch) => {
+    open.delete(batch.id);
+    const subject = `batch ${batch.number}`;
+    if (seen.postings !== batch.postingCount) {
+      tally.differ("batches", subject, `says ${batch.postingCount} postings, ${seen.postings} are there`);
+    }
+    const events = readEvents(batch);
+    if (events.count !== batch.eventCount) {
+      tally.differ("batches", subject, `says ${batch.eventCount} events, ${events.count ?? "unreadable ones"} are there`);
+    }
+    chain.add(batch, contentHash(batch, seen.digest.digest(), events.text));
+  };
+  const begin = (batch: Row<"ledgerBatch">) => {
+    if (batch.number === null) return;
+    tally.batchCount += 1;
+    const before = bySlot.get(slotOf(batch.id));
+    if (before) close(before);
+    const opened = { batch, postings: 0, digest: createHash("sha256") };
+    bySlot.set(slotOf(batch.id), opened);
+    open.set(batch.id, opened);
+  };
+
+  for (let posting = await postings.next(); posting; posting = await postings.next()) {
+    for (let batch = await batches.peek(); batch && batch.id < posting.id; batch = await batches.peek()) {
+      begin(batch);
+      await batches.next();
+    }
+    tally.postingCount += 1;
+    const batch = open.get(posting.batchId);
+    if (batch) {
+      batch.digest.update(batch.postings === 0 ? postingText(posting) : `,${postingText(posting)}`);
+      batch.postings += 1;
+    } else {
+      tally.differ("batches", `posting ${posting.id}`, `its batch ${posting.batchId} is not there`);
+    }
+    const cause = causes.get(posting.cause);
+    if (cause) await cause.match(posting);
+    else tally.differ("causes", `posting ${posting.id}`, `cause ${posting.cause} is not known`);
+    if (tally.postingCount % PAGE_ROWS === 0) yield PAGE_ROWS;
+  }
+  for (let batch = await batches.next(); batch; batch = await batches.next()) {
+    begin(batch);
+    yield 0;
+  }
+  for (const left of bySlot.values()) if (open.has(left.batch.id)) close(left);
+  chain.end();
+  for (const cause of causes.values()) await cause.end();
+  yield tally.postingCount % PAGE_ROWS;
+}
+
+function readEvents(batch: Row<"ledgerBatch">): { text: string; count: number | undefined } {
+  try {
+    const text = unpackEvents(batch.events);
+    return { text, count: (JSON.parse(text) as unknown[]).length };
+  } catch {
+    return { text: "", count: undefined };
+  }
+}
+
+const CHAIN_WAITING_MAX = 10_000;
+
+interface Link {
+  hash: Buffer;
+  content: Buffer;
+  lastPosition: bigint;
+  eventCount: number;
+}
+
+/** Batches arrive nearly in the order of their numbers; each is compared with the one before. */
+function followChain(head: Head, tally: Tally) {
+  const waiting = new Map<bigint, Link>();
+  let last: { number: bigint; hash: Buffer; position: bigint } = { number: 0n, hash: Buffer.alloc(32), position: 0n };
+
+  function follow() {
+    for (let link = waiting.get(last.number + 1n); link; link = waiting.get(last.number + 1n)) {
+      const number = last.number + 1n;
+      waiting.delete(number);
+      if (!link.hash.equals(chainHash(last.hash, link.content))) {
+        tally.differ("batches", `batch ${number}`, "the hash does not fit: the batch or the one before was changed");
+      }
+      const position = last.position + BigInt(link.eventCount);
+      if (link.lastPosition !== position) {
+        tally.differ("batches", `batch ${number}`, `ends at position ${link.lastPosition}, not ${position}`);
+      }
+      last = { number, hash: link.hash, position: link.lastPosition };
+    }
+  }
+
+  /** Goes on behind a gap, so that one missing batch is one difference. */
+  function jump() {
+    const next = [...waiting.keys()].reduce((a, b) => (a < b ? a : b));
+    const link = waiting.get(next) as Link;
+    tally.differ("batches", `batch ${last.number + 1n}`, `missing; the next is ${next}`);
+    waiting.delete(next);
+    last = { number: next, hash: link.hash, position: link.lastPosition };
+    follow();
+  }
+
+  return {
+    add({ number, hash, lastPosition, eventCount }: Row<"ledgerBatch">, content: Buffer) {
+      waiting.set(number ?? 0n, { hash, content, lastPosition, eventCount });
+      follow();
+      if (waiting.size > CHAIN_WAITING_MAX) jump();
+    },
+    end() {
+      while (waiting.size > 0) jump();
+      if (last.number !== head.number || last.position !== head.position || !last.hash.equals(head.hash)) {
+        const end = `the log ends with batch ${last.number} at position ${last.position}`;
+        tally.differ("batches", "head", `says batch ${head.number} at position ${head.position}; ${end}`);
+      }
+    },
+  };
+}
+
+/** A row is made before its posting, so it has the smaller id: rows are read up to the posting's. */
+function followCause(session: Session, source: PostingSource, tally: Tally) {
+  const rows = reader((after: SourceRow | undefined) => readSource(session, source, after?.id ?? 0n, PAGE_ROWS));
+  const unmatched = new Map<bigint, SourceRow>();
+  return {
+    async match(posting: PostingRow) {
+      for (let row = await rows.peek(); row && row.id < posting.id; row = await rows.peek()) {
+        unmatched.set(row.id, row);
+        await rows.next();
+      }
+      const row = unmatched.get(posting.causeId);
+      unmatched.delete(posting.causeId);
+      const subject = `posting ${posting.id}`;
+      if (!row) return tally.differ("causes", subject, `its ${source.name} ${posting.causeId} is not there, or was posted before`);
+      const fits =
+        row.debitWalletId === posting.debitWalletId &&
+        row.creditWalletId === posting.creditWalletId &&
+        row.amount === posting.amount;
+      if (!fits) tally.differ("causes", subject, `differs from its ${source.name} ${row.id} in wallets or amount`);
+    },
+    async end() {
+      for (let row = await rows.next(); row; row = await rows.next()) unmatched.set(row.id, row);
+      for (const { id } of unmatched.values()) tally.differ("causes", `${source.name} ${id}`, "moved no money");
+    },
+  };
+}
+
+/** Every wallet is what its postings and open holds make of it. */
+async function* checkWallets(session: Session, tally: Tally): AsyncGenerator<number> {
+  const debits = reader((after: SideRow | undefined) => readSide(session, "debit", after, PAGE_ROWS));
+  const credits = reader((after: SideRow | undefined) => readSide(session, "credit", after, PAGE_ROWS));
+  const totals = new Map<string, bigint>();
+  let afterId = 0n;
+
+  /** The next entry in the order of wallets and sequences, of those up to this wallet. */
+  async function nextEntry(walletId: bigint | undefined): Promise<(SideRow & { change: bigint }) | undefined> {
+    const debit = await debits.peek();
+    const credit = await credits.peek();
+    const isDebit = debit !== undefined && (credit === undefined || comesBefore(debit, credit));
+    const row = isDebit ? debit : credit;
+    if (!row || (walletId !== undefined && row.walletId > walletId)) return undefined;
+    await (isDebit ? debits : credits).next();
+    return { ...row, change: isDebit ? -row.amount : row.amount };
+  }
+
+  for (;;) {
+    const wallets = await readWallets(session, afterId, PAGE_ROWS);
+    const last = wallets.at(-1);
+    if (!last) break;
+    const heldByWallet = await readHeld(session, afterId, last.id);
+    afterId = last.id;
+    let entries = 0;
+    for (const wallet of wallets) {
+      const subject = `wallet ${wallet.id}`;
+      let sequence = 0n;
+      let balance = 0n;
+      let time = "";
+      for (let entry = await nextEntry(wallet.id); entry; entry = await nextEntry(wallet.id)) {
+        entries += 1;
+        if (entry.walletId !== wallet.id) {
+          tally.differ("wallets", `wallet ${entry.walletId}`, `is not there, but its entry ${entry.sequence} is`);
+          continue;
+        }
+        sequence += 1n;
+        balance += entry.change;
+        if (entry.sequence !== sequence) {
+          tally.differ("wallets", subject, `has entry ${entry.sequence} where ${sequence} should be`);
+          sequence = entry.sequence;
+        }
+        if (entry.balance !== balance) {
+          tally.differ("wallets", subject, `entry ${sequence} says balance ${entry.balance}, the entries make ${balance}`);
+          balance = entry.balance;
+        }
+        if (entry.time < time) tally.differ("wallets", subject, `entry ${sequence} is earlier than the one before`);
+        time = entry.time;
+        if (entries % PAGE_ROWS === 0) yield 0;
+      }
+      const held = heldByWallet.get(wallet.id) ?? 0n;
+      heldByWallet.delete(wallet.id);
+      if (wallet.sequence !== sequence) {
+        tally.differ("wallets", subject, `says ${wallet.sequence} entries, ${sequence} are there`);
+      }
+      if (wallet.balance !== balance) {
+        tally.differ("wallets", subject, `says balance ${wallet.balance}, the entries make ${balance}`);
+      }
+      if (wallet.held !== held) tally.differ("wallets", subject, `says held ${wallet.held}, the open holds make ${held}`);
+      if (wallet.kind < Wallet_Kind.BANK_CLEARING && wallet.balance < wallet.held) {
+        tally.differ("wallets", subject, `has balance ${wallet.balance} below held ${wallet.held}`);
+      }
+      totals.set(wallet.currency, (totals.get(wallet.currency) ?? 0n) + wallet.balance);
+      tally.walletCount += 1;
+    }
+    for (const [id, held] of heldByWallet) {
+      tally.differ("wallets", `wallet ${id}`, `is not there, but holds of ${held} are`);
+    }
+    yield wallets.length;
+  }
+  for (let entry = await nextEntry(undefined); entry; entry = await nextEntry(undefined)) {
+    tally.differ("wallets", `wallet ${entry.walletId}`, `is not there, but its entry ${entry.sequence} is`);
+  }
+  for (const [currency, total] of totals) {
+    if (total !== 0n) tally.differ("totals", currency, `all balances together make ${total}, not 0`);
+  }
+}
+
+const comesBefore = (a: SideRow, b: SideRow) =>
+  a.walletId < b.walletId || (a.walletId === b.walletId && a.sequence < b.sequence);
+
+/** Rows one at a time from pages; each page is read after the last row of the one before. */
+function reader<R>(readAfter: (last: R | undefined) => Promise<R[]>) {
+  let rows: R[] = [];
+  let at = 0;
+  let ended = false;
+  async function fill() {
+    if (at < rows.length || ended) return;
+    rows = await readAfter(rows.at(-1));
+    at = 0;
+    ended = rows.length === 0;
+  }
+  return {
+    async peek(): Promise<R | undefined> {
+      await fill();
+      return rows[at];
+    },
+    async next(): Promise<R | undefined> {
+      await fill();
+      return rows[at++];
+    },
+  };
+}

@@ -1,0 +1,110 @@
+import { Payment_State } from "../../gen/chatpay/payment/v1/payment_pb.ts";
+import { Entry_Cause, Wallet_Kind, Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
+import type { PartnerRow, PaymentRow } from "../db/schema.ts";
+import { itemsPartlyPriced, itemsSumMismatch } from "../errors.ts";
+import type { Command } from "../ledger/lane.ts";
+import { OPERATORS, onceKeyOf, requestHashOf } from "../ledger/once.ts";
+
+/** One line of an order, as it is stored: amounts as decimal strings. */
+export interface Item {
+  name: string;
+  quantity: string;
+  unitPrice?: string;
+}
+
+export interface PaymentOrder {
+  orderKey: string;
+  items: Item[];
+  amount: bigint;
+}
+
+/** The account that pays. */
+export interface Payer {
+  accountId: bigint;
+  walletId: bigint;
+}
+
+/** Money from a person to a partner for an order. The order key makes it happen once. */
+export function approvePayment(payer: Payer, partner: PartnerRow, order: PaymentOrder): Command<PaymentRow> {
+  const { orderKey, items, amount } = order;
+  checkSum(items, amount);
+  const idempotencyKey = onceKeyOf(`partner:${partner.id}`, orderKey);
+  return {
+    touches: { wallet: [payer.walletId, partner.walletId] },
+    once: { table: "payment", key: idempotencyKey },
+    decide(books) {
+      const id = books.newId();
+      const because = { cause: Entry_Cause.PAYMENT, id };
+      books.move({ from: payer.walletId, to: partner.walletId, amount, because });
+      const { currency } = books.wallet(payer.walletId);
+      books.tell("payment.captured", [payer.accountId], {
+        paymentId: id,
+        partnerId: partner.id,
+        orderKey,
+        payerAccountId: payer.accountId,
+        payerWalletId: payer.walletId,
+        amount,
+        currency,
+      });
+      return books.insert("payment", {
+        id,
+        partnerId: partner.id,
+        orderKey,
+        payerAccountId: payer.accountId,
+        payerWalletId: payer.walletId,
+        amount,
+        currency,
+        items: JSON.stringify(items),
+        state: Payment_State.CAPTURED,
+        idempotencyKey,
+        requestHash: requestHashOf(payer.accountId, amount),
+        createTime: books.now,
+      });
+    },
+  };
+}
+
+/** Either every item has a price and they add up to the amount, or none has one. */
+function checkSum(items: Item[], amount: bigint) {
+  const priced = items.filter(({ unitPrice }) => unitPrice !== undefined);
+  if (priced.length === 0) return;
+  if (priced.length < items.length) throw itemsPartlyPriced();
+  const sum = priced.reduce((total, item) => total + BigInt(item.quantity) * BigInt(item.unitPrice ?? 0), 0n);
+  if (sum !== amount) throw itemsSumMismatch(sum, amount);
+}
+
+/** A partner with its wallet. */
+export function createPartner(order: { idempotencyKey: string; name: string }): Command<PartnerRow> {
+  const idempotencyKey = onceKeyOf(OPERATORS, order.idempotencyKey);
+  return {
+    touches: {},
+    once: { table: "partner", key: idempotencyKey, requestHash: requestHashOf(order.name) },
+    decide(books) {
+      const id = books.newId();
+      const walletId = books.newId();
+      books.insert("wallet", {
+        id: walletId,
+        accountId: null,
+        partnerId: id,
+        kind: Wallet_Kind.PARTNER,
+        state: Wallet_State.OPEN,
+        currency: "KRW",
+        balance: 0n,
+        held: 0n,
+        version: 1n,
+        sequence: 0n,
+        createTime: books.now,
+        updateTime: books.now,
+      });
+      books.tell("partner.created", [], { partnerId: id, walletId, name: order.name });
+      return books.insert("partner", {
+        id,
+        name: order.name,
+        walletId,
+        idempotencyKey,
+        requestHash: requestHashOf(order.name),
+        createTime: books.now,
+      });
+    },
+  };
+}

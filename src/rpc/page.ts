@@ -1,0 +1,65 @@
+import { hash } from "node:crypto";
+import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
+import { pageTokenInvalid, requestInvalid } from "../errors.ts";
+
+const SIZE_STANDARD = 50;
+const FILTER_CHARACTERS = 8;
+
+/** What a listing asks for besides page size and token; a token is good only for the same. */
+export type Filter = (bigint | number | string | undefined)[];
+
+export interface Page {
+  size: number;
+  /** Where the page before ended; undefined on the first. */
+  cursor: bigint | undefined;
+  /** The token for the page after the row with this cursor. */
+  tokenAfter(cursor: bigint): string;
+}
+
+/** Reads size and token of a listing. */
+export function readPage(request: { pageSize: number; pageToken: string }, ...filter: Filter): Page {
+  const mark = hash("sha256", filter.join("\n"), "base64url").slice(0, FILTER_CHARACTERS);
+  return {
+    size: request.pageSize || SIZE_STANDARD,
+    cursor: request.pageToken === "" ? undefined : readToken(request.pageToken, mark),
+    tokenAfter: (cursor) => Buffer.from(`${cursor}.${mark}`).toString("base64url"),
+  };
+}
+
+function readToken(token: string, mark: string): bigint {
+  const [, cursor, tokenMark] = /^([0-9]{1,18})\.(.*)$/.exec(Buffer.from(token, "base64url").toString()) ?? [];
+  if (cursor === undefined || tokenMark !== mark) throw pageTokenInvalid();
+  return BigInt(cursor);
+}
+
+/** Of `size + 1` rows the page, and the token for the next if there is one. */
+export function splitPage<R>(rows: R[], page: Page, cursorOf: (row: R) => bigint): { rows: R[]; nextPageToken: string } {
+  const last = rows[page.size - 1];
+  const more = rows.length > page.size && last !== undefined;
+  return { rows: rows.slice(0, page.size), nextPageToken: more ? page.tokenAfter(cursorOf(last)) : "" };
+}
+
+const TIME_MIN = Date.UTC(1970);
+const TIME_MAX = Date.UTC(9999, 11, 31);
+
+export interface Span {
+  startTime: Date | undefined;
+  endTime: Date | undefined;
+}
+
+/** The span of time that a listing is limited to. */
+export const readSpan = (request: { startTime?: Timestamp; endTime?: Timestamp }): Span => ({
+  startTime: readTime("start_time", request.startTime),
+  endTime: readTime("end_time", request.endTime),
+});
+
+/** A span as part of a listing's filter. */
+export const marksOf = ({ startTime, endTime }: Span): Filter => [startTime?.getTime(), endTime?.getTime()];
+
+function readTime(field: string, timestamp: Timestamp | undefined): Date | undefined {
+  if (!timestamp) return undefined;
+  const time = timestampDate(timestamp);
+  const inRange = time.getTime() >= TIME_MIN && time.getTime() <= TIME_MAX;
+  if (!inRange) throw requestInvalid(`${field}: must lie between the years 1970 and 9999`);
+  return time;
+}

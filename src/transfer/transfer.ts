@@ -1,0 +1,73 @@
+import { Transfer_State } from "../../gen/chatpay/transfer/v1/transfer_pb.ts";
+import { Entry_Cause, Wallet_Kind } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
+import type { TransferRow } from "../db/schema.ts";
+import { batchAborted, sameWallet, walletNotFound } from "../errors.ts";
+import type { Call, Command, Lane, Settled } from "../ledger/lane.ts";
+import { onceKeyOf, requestHashOf, scopeOf } from "../ledger/once.ts";
+
+/** The account whose money moves. */
+export interface Sender {
+  accountId: bigint;
+  walletId: bigint;
+}
+
+export interface Order {
+  idempotencyKey: string;
+  recipientWalletId: bigint;
+  amount: bigint;
+  memo: string;
+}
+
+/** Money from one wallet to another, at once or not at all. */
+export function sendTransfer(sender: Sender, order: Order): Command<TransferRow> {
+  const { recipientWalletId, amount, memo } = order;
+  const idempotencyKey = onceKeyOf(scopeOf(sender), order.idempotencyKey);
+  const requestHash = requestHashOf(recipientWalletId, amount, memo);
+  return {
+    touches: { wallet: [sender.walletId, recipientWalletId] },
+    once: { table: "transfer", key: idempotencyKey, requestHash },
+    decide(books) {
+      if (recipientWalletId === sender.walletId) throw sameWallet(recipientWalletId);
+      const recipient = books.wallet(recipientWalletId);
+      if (recipient.kind !== Wallet_Kind.MAIN) throw walletNotFound(recipientWalletId);
+      const id = books.newId();
+      books.move({ from: sender.walletId, to: recipientWalletId, amount, because: { cause: Entry_Cause.TRANSFER, id } });
+      const { currency } = recipient;
+      books.tell("transfer.completed", [sender.accountId, recipient.accountId], {
+        transferId: id,
+        senderWalletId: sender.walletId,
+        recipientWalletId,
+        amount,
+        currency,
+        memo,
+      });
+      return books.insert("transfer", {
+        id,
+        senderWalletId: sender.walletId,
+        recipientWalletId,
+        amount,
+        currency,
+        memo,
+        state: Transfer_State.COMPLETED,
+        idempotencyKey,
+        requestHash,
+        createTime: books.now,
+      });
+    },
+  };
+}
+
+/** Many transfers, each on its own, or all or none. Answers each, in order. */
+export async function sendTransfers(
+  lane: Lane,
+  sender: Sender,
+  orders: Order[],
+  atomic: boolean,
+  call: Call,
+): Promise<Settled<TransferRow>[]> {
+  const commands = orders.map((order) => sendTransfer(sender, order));
+  if (!atomic) return lane.submitEach(commands, call);
+  const outcomes = await lane.submitTogether(commands, call);
+  if (outcomes.every(({ result }) => result)) return outcomes;
+  return outcomes.map((outcome) => (outcome.result && !outcome.result.replayed ? { error: batchAborted() } : outcome));
+}
