@@ -90,14 +90,25 @@ export async function startServices(options: ServicesOptions): Promise<Services>
  * A MySQL with all its promises of durability. `root` has no password: the server listens to this machine only.
  * A server that was killed is recovered by starting it again in the same directory.
  */
-export async function startMysql(options: ServerOptions): Promise<Server> {
-  const data = join(options.dir, "data");
-  return startServer(options, {
+export const startMysql = (options: ServerOptions) => startServer(options, mysqlIn);
+
+/** A Redis that keeps what it holds when it is stopped in good order. */
+export const startRedis = (options: ServerOptions) => startServer(options, redisIn);
+
+/** Stops what `startServices` left running in `dir` when its process was killed. */
+export async function stopAbandoned(dir: string) {
+  const servers = [findRunning(join(dir, "mysql"), mysqlIn), findRunning(join(dir, "redis"), redisIn)];
+  await Promise.all((await Promise.all(servers)).map((server) => server?.stop()));
+}
+
+function mysqlIn(dir: string): Kind {
+  const data = join(dir, "data");
+  return {
     name: "MySQL",
     megabytes: MYSQL_MB,
     program: async () => (await findPrograms()).mysqld,
     url: (port) => `mysql://root@127.0.0.1:${port}`,
-    prepare: (words) => initialize(words, options.dir, data),
+    prepare: (words) => initialize(words, dir, data),
     args: (port) => [
       `--datadir=${data}`,
       `--port=${port}`,
@@ -121,13 +132,12 @@ export async function startMysql(options: ServerOptions): Promise<Server> {
         connection.destroy();
       }
     },
-  });
+  };
 }
 
-/** A Redis that keeps what it holds when it is stopped in good order. */
-export async function startRedis(options: ServerOptions): Promise<Server> {
-  const data = join(options.dir, "data");
-  return startServer(options, {
+function redisIn(dir: string): Kind {
+  const data = join(dir, "data");
+  return {
     name: "Redis",
     megabytes: REDIS_MB,
     program: async () => (await findPrograms()).redis,
@@ -146,7 +156,7 @@ export async function startRedis(options: ServerOptions): Promise<Server> {
         client.disconnect();
       }
     },
-  });
+  };
 }
 
 export async function createDatabase(serverUrl: string, name: string) {
@@ -170,17 +180,27 @@ interface Kind {
   answers(port: number): Promise<number | undefined>;
 }
 
-async function startServer(options: ServerOptions, kind: Kind): Promise<Server> {
-  const { dir } = options;
-  const known = Number(await readFile(join(dir, "port"), "utf8").catch(() => 0));
-  const pid = known && (await kind.answers(known).catch(() => undefined));
-  if (pid) {
-    const owner = Number(await readFile(join(dir, "owner"), "utf8").catch(() => 0));
-    const isOurs = owner === process.pid || !(await isRunning(owner));
-    if (isOurs) await writeFile(join(dir, "owner"), `${process.pid}`);
-    return handle(kind, dir, known, pid, isOurs);
-  }
+/** The server that runs in `dir`. It becomes ours when the process that started it is gone. */
+async function findRunning(dir: string, kindIn: (dir: string) => Kind): Promise<Server | undefined> {
+  const kind = kindIn(dir);
+  const port = await numberIn(dir, "port");
+  const pid = port ? await kind.answers(port).catch(() => undefined) : undefined;
+  if (!pid) return undefined;
+  const owner = await numberIn(dir, "owner");
+  const isOurs = owner === process.pid || !(await isRunning(owner));
+  if (isOurs) await writeFile(join(dir, "owner"), `${process.pid}`);
+  return handle(kind, dir, port, pid, isOurs);
+}
 
+const numberIn = async (dir: string, file: string) => Number(await readFile(join(dir, file), "utf8").catch(() => 0));
+
+async function startServer(options: ServerOptions, kindIn: (dir: string) => Kind): Promise<Server> {
+  const { dir } = options;
+  const running = await findRunning(dir, kindIn);
+  if (running) return running;
+
+  const kind = kindIn(dir);
+  const known = await numberIn(dir, "port");
   await needSpace(dir, kind.megabytes, kind.name);
   const words = (await kind.program())(dir);
   await kind.prepare(words);
