@@ -7,7 +7,8 @@ import { z } from "zod";
  */
 
 const port = (standard: number) => z.coerce.number().int().min(0).max(65_535).default(standard);
-const whole = (standard: number, min: number, max: number) => z.coerce.number().int().min(min).max(max).default(standard);
+const whole = (standard: number, min: number, max: number) =>
+  z.coerce.number().int().min(min).max(max).default(standard);
 const url = (...schemes: string[]) =>
   z.string().refine((text) => URL.canParse(text) && schemes.includes(new URL(text).protocol.slice(0, -1)), {
     error: `must be a URL that starts with ${schemes.map((scheme) => `${scheme}://`).join(" or ")}`,
@@ -15,7 +16,12 @@ const url = (...schemes: string[]) =>
 const list = z
   .string()
   .default("")
-  .transform((text) => text.split(",").map((part) => part.trim()).filter(Boolean));
+  .transform((text) =>
+    text
+      .split(",")
+      .map((part) => part.trim())
+      .filter(Boolean),
+  );
 
 /** 32 bytes as 64 hexadecimal digits. */
 const secret = z
@@ -68,7 +74,9 @@ export class ConfigError extends Error {}
 export function readConfig(env: NodeJS.ProcessEnv = process.env) {
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ""));
   const parsed = environment.safeParse(given);
-  const problems = parsed.success ? [] : parsed.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`);
+  const problems = parsed.success
+    ? []
+    : parsed.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`);
   if (given.CHATPAY_MODE !== "development") {
     for (const name of SECRETS) {
       if (given[name] === undefined) problems.push(`${name}: required in production: 64 hexadecimal digits`);
@@ -109,6 +117,14 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
     /** The secrets that this process made up; whatever they sign or hash ends with it. */
     madeUpSecrets: SECRETS.filter((name) => given[name] === undefined),
   };
+}
+
+/** What the commands need that do not serve. Throws a ConfigError. */
+export function readDatabaseUrl(env: NodeJS.ProcessEnv = process.env): string {
+  const parsed = environment.shape.DATABASE_URL.safeParse(env.DATABASE_URL);
+  if (!parsed.success)
+    throw new ConfigError(parsed.error.issues.map(({ message }) => `DATABASE_URL: ${message}`).join("\n"));
+  return parsed.data;
 }
 
 function readTls(env: Record<string, string | undefined>, problems: string[]) {

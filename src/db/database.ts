@@ -13,7 +13,7 @@ const CONNECT_TIMEOUT_MS = 5_000;
 const LOCK_WAIT_S = 10;
 
 /** What every connection of ours sets: the level of isolation, UTC, and no silent truncation. */
-export const SESSION_SETUP = `set session transaction isolation level read committed, time_zone = '+00:00', \
+export const SESSION_SETUP = `set session transaction_isolation = 'READ-COMMITTED', time_zone = '+00:00', \
 sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,ONLY_FULL_GROUP_BY', \
 innodb_lock_wait_timeout = ${LOCK_WAIT_S}`;
 

@@ -98,7 +98,8 @@ export function readRows<T extends TableName>(table: T, values: unknown[][]): Ro
   const { keys, columns } = shapes[table];
   return values.map((row) => {
     const result: Record<string, unknown> = {};
-    for (let i = 0; i < keys.length; i += 1) result[keys[i] as string] = readValue(columns[i] as Column<unknown>, row[i]);
+    for (let i = 0; i < keys.length; i += 1)
+      result[keys[i] as string] = readValue(columns[i] as Column<unknown>, row[i]);
     return result as Row<T>;
   });
 }

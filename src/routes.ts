@@ -1,0 +1,22 @@
+import { AccountService } from "../gen/chatpay/account/v1/account_pb.ts";
+import { LedgerService } from "../gen/chatpay/ledger/v1/ledger_pb.ts";
+import { PaymentService } from "../gen/chatpay/payment/v1/payment_pb.ts";
+import { TransferService } from "../gen/chatpay/transfer/v1/transfer_pb.ts";
+import { WalletService } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
+import { accountService } from "./account/service.ts";
+import type { App } from "./app.ts";
+import { ledgerService } from "./ledger/service.ts";
+import { paymentService } from "./payment/service.ts";
+import { type Route, route } from "./rpc/route.ts";
+import { postingSources } from "./sources.ts";
+import { transferService } from "./transfer/service.ts";
+import { walletService } from "./wallet/service.ts";
+
+/** The table of contents: every service and what answers for it. */
+export const routes = (app: App): Route[] => [
+  route(AccountService, accountService(app)),
+  route(WalletService, walletService(app)),
+  route(TransferService, transferService(app)),
+  route(PaymentService, paymentService(app)),
+  route(LedgerService, ledgerService(app, postingSources)),
+];
