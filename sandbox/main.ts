@@ -7,4 +7,4 @@ const httpPort = Number(process.env.SANDBOX_MAIL_PORT ?? 8025);
 const inbox = await startMailInbox({ smtpPort, httpPort });
 console.log(`mail: smtp://127.0.0.1:${inbox.smtpPort}, read at http://127.0.0.1:${inbox.httpPort}`);
 
-for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => inbox.stop());
+for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => void inbox.stop());

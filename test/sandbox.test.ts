@@ -18,7 +18,7 @@ test("a mail that was sent can be read by whom it was sent to", async () => {
   await send({ to: "alice@example.com", subject: "가입 코드", text: "Your code is 123456." });
   await send({ to: "bob@example.com", subject: "other", text: "not for Alice" });
 
-  const mail = await (await get("/mail/latest?to=Alice@Example.com")).json();
+  const mail = await read<Mail>("/mail/latest?to=Alice@Example.com");
 
   expect(mail).toMatchObject({
     from: "chatpay@example.com",
@@ -26,7 +26,7 @@ test("a mail that was sent can be read by whom it was sent to", async () => {
     subject: "가입 코드",
     text: "Your code is 123456.\n",
   });
-  expect(await (await get(`/mail/${mail.id}`)).json()).toEqual(mail);
+  expect(await read(`/mail/${mail.id}`)).toEqual(mail);
 });
 
 test("the list shows the newest first, and can be emptied", async () => {
@@ -79,4 +79,6 @@ const send = (fields: object) => transport().sendMail(message(fields));
 
 const get = (path: string, method = "GET") => fetch(`http://127.0.0.1:${inbox.httpPort}${path}`, { method });
 
-const list = async (): Promise<Mail[]> => (await get("/mail")).json();
+const read = async <T>(path: string) => (await (await get(path)).json()) as T;
+
+const list = () => read<Mail[]>("/mail");

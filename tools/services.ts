@@ -66,7 +66,7 @@ export async function startServices(options: ServicesOptions): Promise<Services>
     redisUrl ? undefined : startRedis({ dir: join(dir, "redis"), flags: options.redisFlags }),
   ]);
   const stop = async () => {
-    await Promise.all(servers.map((server) => (server.status === "fulfilled" ? server.value?.stop() : undefined)));
+    for (const server of servers) if (server.status === "fulfilled") await server.value?.stop();
   };
   const [database, redis] = servers;
   if (database.status === "rejected" || redis.status === "rejected") {
@@ -97,8 +97,8 @@ export const startRedis = (options: ServerOptions) => startServer(options, redis
 
 /** Stops what `startServices` left running in `dir` when its process was killed. */
 export async function stopAbandoned(dir: string) {
-  const servers = [findRunning(join(dir, "mysql"), mysqlIn), findRunning(join(dir, "redis"), redisIn)];
-  await Promise.all((await Promise.all(servers)).map((server) => server?.stop()));
+  await (await findRunning(join(dir, "mysql"), mysqlIn))?.stop();
+  await (await findRunning(join(dir, "redis"), redisIn))?.stop();
 }
 
 function mysqlIn(dir: string): Kind {
@@ -149,7 +149,7 @@ function redisIn(dir: string): Kind {
       client.on("error", () => undefined);
       try {
         await client.connect();
-        const reply = (await client.config("GET", "dir")) as string[];
+        const reply = await client.config("GET", "dir");
         if (!(await isSame(reply[1] ?? "", data))) return undefined;
         return Number(/process_id:(\d+)/.exec(await client.info("server"))?.[1]);
       } finally {
@@ -207,7 +207,7 @@ async function startServer(options: ServerOptions, kindIn: (dir: string) => Kind
   for (let attempt = 1; ; attempt += 1) {
     const port = await choosePort(kind, options.port, known);
     const outcome = await launch(kind, dir, words, port, options.flags ?? []);
-    if (outcome.pid) {
+    if (outcome.failure === undefined) {
       await writeFile(join(dir, "port"), `${port}`);
       await writeFile(join(dir, "owner"), `${process.pid}`);
       return handle(kind, dir, port, outcome.pid, true);
@@ -233,7 +233,7 @@ async function launch(
   words: string[],
   port: number,
   flags: string[],
-): Promise<{ pid: number; failure?: never } | { pid?: never; failure: string }> {
+): Promise<{ pid: number; failure?: undefined } | { failure: string }> {
   const log = await open(join(dir, "server.log"), "a");
   const { size } = await log.stat();
   const [program = "", ...args] = [...words, ...kind.args(port), ...flags];

@@ -1,7 +1,7 @@
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { TestProject } from "vitest/node";
-import { startServices, stopAbandoned } from "../../tools/services.ts";
+import { type Services, startServices, stopAbandoned } from "../../tools/services.ts";
 import { isRunning } from "../../tools/system.ts";
 
 declare module "vitest" {
@@ -13,26 +13,28 @@ declare module "vitest" {
 }
 
 const RUNS = resolve(import.meta.dirname, "../../.local/test");
+const dir = join(RUNS, `${process.pid}`);
+let services: Services;
 
 /** One MySQL and one Redis for the whole run, in a directory that goes away with it. */
-export default async function setup(project: TestProject) {
+export async function setup(project: TestProject) {
   await removeAbandoned();
-  const dir = join(RUNS, `${process.pid}`);
-  const services = await startServices({
+  services = await startServices({
     dir,
     databaseUrl: process.env.CHATPAY_TEST_DATABASE_URL,
     redisUrl: process.env.CHATPAY_TEST_REDIS_URL,
     mysqlFlags: ["--performance-schema=OFF", "--innodb-buffer-pool-size=256M"],
   });
-  services.died.then((what) => console.error(what));
+  void services.died.then((what) => console.error(what));
   const mysqlUrl = new URL(services.databaseUrl);
   mysqlUrl.pathname = "";
   project.provide("mysqlUrl", mysqlUrl.href);
   project.provide("redisUrl", services.redisUrl);
-  return async () => {
-    await services.stop();
-    await rm(dir, { recursive: true, force: true });
-  };
+}
+
+export async function teardown() {
+  await services.stop();
+  await rm(dir, { recursive: true, force: true });
 }
 
 /** A run that was killed leaves its servers running and its directory in place. */

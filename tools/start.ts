@@ -1,0 +1,206 @@
+import { type ChildProcess, execFile, fork } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+import pretty from "pino-pretty";
+import { type Demo, makeDemo } from "./demo.ts";
+import { startServices } from "./services.ts";
+import { freePort, isFree, isRunning } from "./system.ts";
+
+/** `npm start`: everything that ChatPay needs, and ChatPay itself, on this machine. Ctrl-C ends all of it. */
+
+const ROOT = resolve(import.meta.dirname, "..");
+const LOCAL = join(ROOT, ".local");
+const DATA = join(LOCAL, "data");
+const READY_TIMEOUT_MS = 30_000;
+
+const PORTS = {
+  CHATPAY_CONNECT_PORT: 8080,
+  CHATPAY_GRPC_PORT: 50051,
+  CHATPAY_INTERNAL_PORT: 9090,
+  SANDBOX_SMTP_PORT: 1025,
+  SANDBOX_MAIL_PORT: 8025,
+};
+type Ports = typeof PORTS;
+
+/** What was started, to be ended in reverse order. */
+const started: { name: string; stop(): Promise<void> }[] = [];
+const children: ChildProcess[] = [];
+let stopping: Promise<void> | undefined;
+
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  process.on(signal, () => {
+    // A second signal does not wait for calls in flight; MySQL is stopped in good order all the same.
+    if (stopping) for (const child of children) child.kill("SIGKILL");
+    void stop(0);
+  });
+}
+
+try {
+  await start();
+} catch (error) {
+  if (!stopping) console.error(`\n${(error as Error).message}`);
+  await stop(1);
+}
+
+async function start() {
+  const began = Date.now();
+  await mkdir(DATA, { recursive: true });
+  await claimCheckout();
+  const ports = await choosePorts();
+
+  const services = await startServices({
+    dir: DATA,
+    databaseUrl: process.env.DATABASE_URL,
+    redisUrl: process.env.REDIS_URL,
+  });
+  started.push({ name: "MySQL and Redis", stop: services.stop });
+  void services.died.then(fail);
+
+  const env: NodeJS.ProcessEnv = {
+    CHATPAY_MODE: "development",
+    CHATPAY_HOST: "127.0.0.1",
+    CHATPAY_SMTP_URL: `smtp://127.0.0.1:${ports.SANDBOX_SMTP_PORT}`,
+    ...(await secrets()),
+    ...process.env,
+    ...Object.fromEntries(Object.entries(ports).map(([name, port]) => [name, `${port}`])),
+    DATABASE_URL: services.databaseUrl,
+    REDIS_URL: services.redisUrl,
+  };
+  const chatpay = async (...args: string[]) => {
+    const words = [join(ROOT, "src/main.ts"), ...args];
+    return (await promisify(execFile)(process.execPath, words, { env })).stdout;
+  };
+  await chatpay("migrate");
+
+  const inboxUrl = `http://127.0.0.1:${ports.SANDBOX_MAIL_PORT}`;
+  const serverUrl = `http://127.0.0.1:${ports.CHATPAY_CONNECT_PORT}`;
+  startChild("The sandbox", ["sandbox/main.ts"], env);
+  await untilAnswers(`${inboxUrl}/mail`);
+  startChild("ChatPay", ["src/main.ts", "serve"], env);
+  await untilAnswers(`http://127.0.0.1:${ports.CHATPAY_INTERNAL_PORT}/healthz`);
+
+  const database = process.env.DATABASE_URL ?? "our own";
+  const demo = await makeDemo({ file: join(DATA, "demo.json"), database, serverUrl, inboxUrl, chatpay });
+  console.log(banner(demo, ports, services.databaseUrl, services.redisUrl, Date.now() - began));
+}
+
+/** Two at once in one checkout would share their data. */
+async function claimCheckout() {
+  const file = join(DATA, "start.pid");
+  const other = Number(await readFile(file, "utf8").catch(() => 0));
+  if (other && other !== process.pid && (await isRunning(other))) {
+    throw new Error(
+      `ChatPay already runs from this checkout, as process ${other}. Press Ctrl-C there, or: kill ${other}`,
+    );
+  }
+  await writeFile(file, `${process.pid}`);
+}
+
+/** The usual ports, or those that the environment names; the message for taken ones can be run as it is. */
+async function choosePorts(): Promise<Ports> {
+  const ports = { ...PORTS };
+  const instead: string[] = [];
+  const taken: number[] = [];
+  for (const name of Object.keys(PORTS) as (keyof Ports)[]) {
+    ports[name] = Number(process.env[name] || PORTS[name]);
+    if (await isFree(ports[name])) continue;
+    taken.push(ports[name]);
+    instead.push(`${name}=${await freePort()}`);
+  }
+  if (taken.length === 0) return ports;
+  throw new Error(`Taken by another program: port ${taken.join(", port ")}. End it, or choose other ports:
+
+  ${instead.join(" ")} npm start`);
+}
+
+/** Made once: what they sign must still be valid after a restart. */
+async function secrets(): Promise<Record<string, string>> {
+  const file = join(DATA, "secrets.json");
+  const known = await readFile(file, "utf8").catch(() => undefined);
+  if (known) return JSON.parse(known);
+  const make = () => randomBytes(32).toString("hex");
+  const made = { CHATPAY_TOKEN_SECRET: make(), CHATPAY_HASH_SECRET: make() };
+  await writeFile(file, `${JSON.stringify(made, null, 2)}\n`, { mode: 0o600 });
+  return made;
+}
+
+function startChild(name: string, [script = "", ...args]: string[], env: NodeJS.ProcessEnv) {
+  const child = fork(join(ROOT, script), args, {
+    cwd: ROOT,
+    env,
+    execArgv: ["--import", join(import.meta.dirname, "follow.ts")],
+    // In a session of its own, so that Ctrl-C reaches it in its turn.
+    detached: true,
+    silent: true,
+  });
+  children.push(child);
+  child.stdout?.pipe(pretty({ ignore: "pid,hostname", colorize: process.stdout.isTTY })).pipe(process.stdout);
+  child.stderr?.pipe(process.stderr);
+  const exit = once(child, "exit");
+  void exit.then(([code, signal]) => fail(`${name} has ended by itself (${signal ?? `exit code ${code}`}).`));
+  started.push({
+    name,
+    async stop() {
+      child.kill("SIGTERM");
+      await exit;
+    },
+  });
+}
+
+async function untilAnswers(url: string) {
+  const deadline = Date.now() + READY_TIMEOUT_MS;
+  while (Date.now() < deadline && !stopping) {
+    const response = await fetch(url).catch(() => undefined);
+    if (response?.ok) return;
+    await sleep(50);
+  }
+  throw new Error(`${url} did not answer within ${READY_TIMEOUT_MS / 1000} s`);
+}
+
+function fail(message: string) {
+  if (stopping) return;
+  console.error(`\n${message}`);
+  void stop(1);
+}
+
+function stop(exitCode: number): Promise<void> {
+  stopping ??= (async () => {
+    for (const part of started.reverse()) {
+      await part.stop().catch((error: Error) => console.error(`${part.name} could not be stopped: ${error.message}`));
+    }
+    process.exit(exitCode);
+  })();
+  return stopping;
+}
+
+const banner = (demo: Demo, ports: Ports, databaseUrl: string, redisUrl: string, tookMs: number) => `
+ChatPay is up (${(tookMs / 1000).toFixed(1)} s). Ctrl-C stops all of it; the data stay in .local/data.
+
+  Connect, gRPC-Web, gRPC   http://localhost:${ports.CHATPAY_CONNECT_PORT}
+  gRPC                      localhost:${ports.CHATPAY_GRPC_PORT}
+  metrics, health           http://localhost:${ports.CHATPAY_INTERNAL_PORT}/metrics, /healthz
+  mail inbox                http://localhost:${ports.SANDBOX_MAIL_PORT}
+  MySQL                     ${databaseUrl}
+  Redis                     ${redisUrl}
+
+  ${demo.alice.email}, ${demo.bob.email}: password "${demo.password}"
+  alice    account ${demo.alice.accountId}  wallet ${demo.alice.walletId}
+  bob      account ${demo.bob.accountId}  wallet ${demo.bob.walletId}
+  partner  id ${demo.partner.id}  wallet ${demo.partner.walletId}
+
+  chat server's key  ${demo.keys.service}
+  partner's key      ${demo.keys.partner}
+  operator's key     ${demo.keys.operator}
+
+A first call: the chat server sends 1,000 won from Alice to Bob. Run it twice, and the money moves once.
+
+curl http://localhost:${ports.CHATPAY_CONNECT_PORT}/chatpay.transfer.v1.TransferService/SendTransfer \\
+  -H 'content-type: application/json' \\
+  -H 'authorization: Bearer ${demo.keys.service}' \\
+  -H 'chatpay-account-id: ${demo.alice.accountId}' \\
+  -d '{"idempotencyKey": "first", "recipientWalletId": "${demo.bob.walletId}", "amount": "1000", "memo": "lunch"}'
+`;
