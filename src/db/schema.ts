@@ -157,7 +157,6 @@ export const tables = {
     id: bigint,
     accountId: bigint,
     createTime: time,
-    expireTime: time,
     revokeTime: optional(time),
   },
   refreshToken: {

@@ -22,7 +22,6 @@ export async function up(db: Kysely<unknown>) {
       id          bigint      not null,
       account_id  bigint      not null,
       create_time datetime(3) not null,
-      expire_time datetime(3) not null,
       revoke_time datetime(3) null,
       primary key (id),
       key session_account (account_id)

@@ -1,0 +1,145 @@
+import { Account_State, CodePurpose } from "../../gen/chatpay/account/v1/account_pb.ts";
+import { Wallet_Kind, Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
+import type { App } from "../app.ts";
+import { transact } from "../db/database.ts";
+import type { AccountRow } from "../db/schema.ts";
+import { accountNotFound, emailTaken, overloaded, signInFailed } from "../errors.ts";
+import type { Command } from "../ledger/lane.ts";
+import type { Mail } from "../mail.ts";
+import { openAttempts } from "./attempts.ts";
+import { openCodes } from "./codes.ts";
+import { keyedHash } from "./hash.ts";
+import { checkPassword, hashPassword, verifyPassword } from "./passwords.ts";
+import { findAccount, findAccountByEmail, renameAccount } from "./queries.ts";
+
+const MAILS_MAX = 1_000;
+const OVERLOAD_RETRY_MS = 5_000;
+
+/** Signs people up and in. Nothing here tells a stranger whether an address has an account. */
+export function openAccounts(app: App) {
+  const { config, db, lane, log, mailer } = app;
+  const codes = openCodes(app);
+  const attempts = openAttempts(app);
+  let mails = 0;
+
+  const emailKeyOf = (email: string) =>
+    keyedHash(config.hashSecret, "email", email.trim().toLowerCase()).subarray(0, 16);
+
+  /** Tells the owner of the address the code, or that there is nothing to sign up for. */
+  async function mailCode(email: string, emailKey: Buffer, code: string) {
+    mails += 1;
+    try {
+      const account = await findAccountByEmail(db, emailKey);
+      await mailer.send({ to: email, ...(account ? KNOWN_ADDRESS : codeMail(code)) });
+    } catch (error) {
+      // What a mail server says may repeat the address.
+      log.error({ reason: reasonOf(error) }, "a mail was not sent");
+    } finally {
+      mails -= 1;
+    }
+  }
+
+  return {
+    /** The code is mailed after the answer, whose content and time say nothing of the address. Needs Redis. */
+    async sendCode(email: string, purpose: CodePurpose) {
+      if (mails >= MAILS_MAX) throw overloaded(OVERLOAD_RETRY_MS);
+      const emailKey = emailKeyOf(email);
+      const { code, ...times } = await codes.make({ emailKey, purpose });
+      void mailCode(email, emailKey, code);
+      return times;
+    },
+
+    /** Opens an account for whoever has the code. Throws CODE_INVALID, PASSWORD_TOO_SIMPLE, EMAIL_TAKEN. */
+    async signUp({ email, code, password, displayName }: NewPerson): Promise<AccountRow> {
+      checkPassword(password, email);
+      const emailKey = emailKeyOf(email);
+      // Before the code is spent: a server that has too much to hash must not cost it.
+      const passwordHash = await hashPassword(password);
+      await codes.prove({ emailKey, purpose: CodePurpose.SIGN_UP }, code);
+      const { value } = await lane.submit(openAccount({ email, emailKey, passwordHash, displayName }));
+      return value;
+    },
+
+    /** Throws SIGN_IN_FAILED, TOO_MANY_ATTEMPTS. */
+    async signIn(email: string, password: string): Promise<AccountRow> {
+      const emailKey = emailKeyOf(email);
+      await attempts.count(emailKey);
+      const account = await findAccountByEmail(db, emailKey);
+      const isRight = await verifyPassword(password, account?.passwordHash);
+      if (!account || !isRight) throw signInFailed();
+      await attempts.forget(emailKey);
+      return account;
+    },
+
+    /** Changes what is given of the profile. */
+    updateProfile(accountId: bigint, { displayName }: { displayName?: string }): Promise<AccountRow> {
+      return transact(db, async (trx) => {
+        if (displayName !== undefined) await renameAccount(trx, accountId, displayName, new Date());
+        const account = await findAccount(trx, accountId);
+        if (!account) throw accountNotFound(accountId);
+        return account;
+      });
+    },
+  };
+}
+
+export interface NewPerson {
+  email: string;
+  code: string;
+  password: string;
+  displayName: string;
+}
+
+/** An account with its main wallet. An address has one open account. */
+export function openAccount(
+  person: Pick<AccountRow, "email" | "passwordHash" | "displayName"> & { emailKey: Buffer },
+): Command<AccountRow> {
+  return {
+    touches: {},
+    once: {
+      table: "account",
+      key: person.emailKey,
+      repeat() {
+        throw emailTaken();
+      },
+    },
+    decide(books) {
+      const id = books.newId();
+      const mainWalletId = books.newId();
+      const times = { createTime: books.now, updateTime: books.now };
+      books.insert("wallet", {
+        id: mainWalletId,
+        accountId: id,
+        partnerId: null,
+        kind: Wallet_Kind.MAIN,
+        state: Wallet_State.OPEN,
+        currency: "KRW",
+        balance: 0n,
+        held: 0n,
+        version: 1n,
+        sequence: 0n,
+        ...times,
+      });
+      books.tell("account.opened", [id], { accountId: id, mainWalletId });
+      return books.insert("account", { id, ...person, state: Account_State.OPEN, mainWalletId, ...times });
+    },
+  };
+}
+
+const codeMail = (code: string): Omit<Mail, "to"> => ({
+  subject: "Your ChatPay code",
+  text: `${code} is your code to sign up for ChatPay. It works once, for 10 minutes.
+
+Nobody from ChatPay will ask you for it. If you did not want to sign up, there is nothing to do.
+`,
+});
+
+const KNOWN_ADDRESS: Omit<Mail, "to"> = {
+  subject: "You have a ChatPay account",
+  text: `Somebody wanted to sign up for ChatPay with this address, which has an account. If it was you, sign in instead.
+
+If it was not you, there is nothing to do.
+`,
+};
+
+const reasonOf = (error: unknown) => (error instanceof Error && "code" in error ? error.code : "unknown");

@@ -1,0 +1,99 @@
+import { LRUCache } from "lru-cache";
+import { CallerKind } from "../../gen/chatpay/auth/v1/auth_pb.ts";
+import type { App } from "../app.ts";
+import { accountNotFound, actingAccountInvalid, credentialInvalid } from "../errors.ts";
+import type { Authenticate, Caller, ChatServer, Operator, Partner, Person } from "../rpc/caller.ts";
+import { watchOpenIds } from "./credentials.ts";
+import { isKeyText } from "./keys.ts";
+import { findKey, findOpenAccount } from "./queries.ts";
+import { openTokens, secretHash } from "./tokens.ts";
+
+/** Who holds a credential. A chat server's does not say for which account it acts. */
+type Holder = Person | Partner | Operator | Pick<ChatServer, "kind" | "keyId">;
+
+interface Credential {
+  /** Of the session or the key. */
+  id: string;
+  holder: Holder;
+  expireTime: Date | null;
+}
+
+const CREDENTIALS_MAX = 20_000;
+const ACCOUNTS_MAX = 50_000;
+/** Nothing ends an account or changes its main wallet. */
+const ACCOUNT_MS = 10 * 60_000;
+
+/**
+ * Finds out who calls. A credential is verified once and then known by its text until it expires; that its
+ * session or key is still open is looked up again and again. What is known costs no promise.
+ */
+export function createAuthenticate(app: App): Authenticate {
+  const { db } = app;
+  const tokens = openTokens(app.config);
+  const openIds = watchOpenIds(app);
+  const credentials = new LRUCache<string, Credential>({ max: CREDENTIALS_MAX });
+  const accounts = new LRUCache<string, Pick<ChatServer, "accountId" | "walletId">>({
+    max: ACCOUNTS_MAX,
+    ttl: ACCOUNT_MS,
+    fetchMethod: (accountId) => findOpenAccount(db, BigInt(accountId)),
+  });
+
+  async function lookUp(authorization: string, acting: string | null): Promise<Caller> {
+    const credential = credentials.get(authorization) ?? (await verify(authorization));
+    const { id, holder, expireTime } = credential;
+    const ttl = expireTime ? expireTime.getTime() - Date.now() : undefined;
+    const isOpen = (ttl === undefined || ttl > 0) && (await openIds.fetch(id, { context: holder.kind }));
+    if (!isOpen) throw credentialInvalid();
+    credentials.set(authorization, credential, { ttl });
+    return act(holder, acting);
+  }
+
+  async function verify(authorization: string): Promise<Credential> {
+    const [, text] = /^Bearer ([\w.-]+)$/i.exec(authorization) ?? [];
+    if (text === undefined) throw credentialInvalid();
+    if (isKeyText(text)) return verifyKey(text);
+    const { person, expireTime } = await tokens.verify(text);
+    return { id: String(person.sessionId), holder: person, expireTime };
+  }
+
+  async function verifyKey(text: string): Promise<Credential> {
+    const key = await findKey(db, secretHash(text));
+    if (!key) throw credentialInvalid();
+    return { id: String(key.id), holder: holderOf(key), expireTime: key.expireTime };
+  }
+
+  function act(holder: Holder, acting: string | null): Caller | Promise<Caller> {
+    if (holder.kind !== "service") {
+      if (acting !== null) throw actingAccountInvalid("only the key of a chat server names an account to act for");
+      return holder;
+    }
+    if (acting === null) throw actingAccountInvalid("name the account to act for: chatpay-account-id: <account id>");
+    const account = accounts.get(acting);
+    return account ? { ...holder, ...account } : actFor(holder, acting);
+  }
+
+  async function actFor(holder: Holder & { kind: "service" }, acting: string): Promise<Caller> {
+    // Two headers of the name arrive as one with a comma.
+    if (!/^[1-9][0-9]{0,18}$/.test(acting)) throw actingAccountInvalid("chatpay-account-id takes one account id");
+    const account = await accounts.fetch(acting);
+    if (!account) throw accountNotFound(acting);
+    return { ...holder, ...account };
+  }
+
+  return (header) => {
+    const authorization = header.get("authorization");
+    if (authorization === null) return { kind: "anyone" };
+    const acting = header.get("chatpay-account-id");
+    const credential = credentials.get(authorization);
+    if (!credential || !openIds.get(credential.id)) return lookUp(authorization, acting);
+    return act(credential.holder, acting);
+  };
+}
+
+function holderOf(key: NonNullable<Awaited<ReturnType<typeof findKey>>>): Holder {
+  const { id: keyId, kind, partnerId, walletId } = key;
+  if (kind === CallerKind.SERVICE) return { kind: "service", keyId };
+  if (kind === CallerKind.OPERATOR) return { kind: "operator", keyId };
+  if (partnerId === null || walletId === null) throw new Error(`API key ${keyId} belongs to no partner`);
+  return { kind: "partner", keyId, partnerId, walletId };
+}

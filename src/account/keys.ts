@@ -1,0 +1,86 @@
+import { randomInt } from "node:crypto";
+import { crc32 } from "node:zlib";
+import { CallerKind } from "../../gen/chatpay/auth/v1/auth_pb.ts";
+import type { App } from "../app.ts";
+import type { ApiKeyRow } from "../db/schema.ts";
+import { partnerNotFound } from "../errors.ts";
+import { tellRevoked } from "./credentials.ts";
+import { insertKey, isPartner, markKeyRevoked } from "./queries.ts";
+import { secretHash } from "./tokens.ts";
+
+// For the command line, which imports no queries.
+export { listKeys } from "./queries.ts";
+
+/**
+ * API keys look like `cp_svc_…`: a prefix that scanners of leaked secrets find, 30 random characters, and
+ * their checksum, so that a mistyped key is told from a real one without a look into the database.
+ */
+
+const PREFIXES = {
+  [CallerKind.SERVICE]: "cp_svc_",
+  [CallerKind.PARTNER]: "cp_ptn_",
+  [CallerKind.OPERATOR]: "cp_opr_",
+} as const;
+
+const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const RANDOM_LENGTH = 30;
+const CHECKSUM_LENGTH = 6;
+const KEY = /^cp_(?:svc|ptn|opr)_([0-9A-Za-z]{30})([0-9A-Za-z]{6})$/;
+
+function checksum(random: string): string {
+  let rest = crc32(random);
+  let text = "";
+  for (let i = 0; i < CHECKSUM_LENGTH; i += 1) {
+    text = DIGITS.charAt(rest % DIGITS.length) + text;
+    rest = Math.floor(rest / DIGITS.length);
+  }
+  return text;
+}
+
+/** Whether the text has the form of an API key, its checksum included. */
+export function isKeyText(text: string): boolean {
+  const [, random, check] = KEY.exec(text) ?? [];
+  return random !== undefined && check === checksum(random);
+}
+
+export interface NewKey {
+  kind: keyof typeof PREFIXES;
+  /** What its owner calls it. */
+  name: string;
+  /** For keys of partners, and only for them. */
+  partnerId?: bigint;
+  expireTime?: Date;
+}
+
+/** Makes a key. Its text is known only now. Throws PARTNER_NOT_FOUND. */
+export async function createKey(
+  { db, newId }: Pick<App, "db" | "newId">,
+  { kind, name, partnerId, expireTime }: NewKey,
+): Promise<{ row: ApiKeyRow; key: string }> {
+  if ((kind === CallerKind.PARTNER) !== (partnerId !== undefined))
+    throw new Error("keys of partners, and only they, name one");
+  if (partnerId !== undefined && !(await isPartner(db, partnerId))) throw partnerNotFound(partnerId);
+  const random = Array.from({ length: RANDOM_LENGTH }, () => DIGITS.charAt(randomInt(DIGITS.length))).join("");
+  const key = `${PREFIXES[kind]}${random}${checksum(random)}`;
+  const row = {
+    id: newId(),
+    kind,
+    partnerId: partnerId ?? null,
+    name,
+    keyHash: secretHash(key),
+    ending: key.slice(-4),
+    createTime: new Date(),
+    expireTime: expireTime ?? null,
+    revokeTime: null,
+    lastUseTime: null,
+  };
+  await insertKey(db, row);
+  return { row, key };
+}
+
+/** Whether there was such a key that was not revoked before. It stops working in every process. */
+export async function revokeKey(app: Pick<App, "db" | "redis" | "log">, id: bigint): Promise<boolean> {
+  const wasOpen = await markKeyRevoked(app.db, id, new Date());
+  if (wasOpen) await tellRevoked(app, id);
+  return wasOpen;
+}

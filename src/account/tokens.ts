@@ -1,0 +1,82 @@
+import { createPrivateKey, createPublicKey, hash, randomBytes } from "node:crypto";
+import { errors, jwtVerify, SignJWT } from "jose";
+import type { Config } from "../config.ts";
+import { credentialInvalid } from "../errors.ts";
+import type { Person } from "../rpc/caller.ts";
+import { keyedHash } from "./hash.ts";
+
+const ACCESS_MS = 15 * 60_000;
+const ALGORITHM = "EdDSA";
+const TYPE = "at+jwt";
+
+/** What stands before the 32 bytes of a seed in the PKCS #8 form of an Ed25519 key. */
+const ED25519_PREFIX = Buffer.from("302e020100300506032b657004220420", "hex");
+
+/** Access tokens: what they say is believed without a look into the database, but for an end of their session. */
+export function openTokens({ tokenSecret, issuer }: Pick<Config, "tokenSecret" | "issuer">) {
+  const privateKey = createPrivateKey({
+    key: Buffer.concat([ED25519_PREFIX, tokenSecret]),
+    format: "der",
+    type: "pkcs8",
+  });
+  const publicKey = createPublicKey(privateKey);
+  const keyId = hash("sha256", publicKey.export({ format: "der", type: "spki" }), "base64url").slice(0, 16);
+  const expected = {
+    algorithms: [ALGORITHM],
+    typ: TYPE,
+    issuer,
+    audience: issuer,
+    requiredClaims: ["sub", "wid", "sid", "exp"],
+  };
+
+  return {
+    /** The same person and time give the same token. */
+    async sign({ accountId, walletId, sessionId }: Omit<Person, "kind">, time: Date) {
+      const issued = Math.floor(time.getTime() / 1000);
+      const expires = issued + ACCESS_MS / 1000;
+      const token = await new SignJWT({ wid: String(walletId), sid: String(sessionId) })
+        .setProtectedHeader({ alg: ALGORITHM, typ: TYPE, kid: keyId })
+        .setIssuer(issuer)
+        .setAudience(issuer)
+        .setSubject(String(accountId))
+        .setIssuedAt(issued)
+        .setExpirationTime(expires)
+        .sign(privateKey);
+      return { token, expireTime: new Date(expires * 1000) };
+    },
+
+    /** Throws CREDENTIAL_INVALID. */
+    async verify(token: string): Promise<{ person: Person; expireTime: Date }> {
+      try {
+        const { payload } = await jwtVerify<{ wid: string; sid: string }>(token, findKey, expected);
+        const [accountId, walletId, sessionId] = [payload.sub ?? "", payload.wid, payload.sid].map(BigInt) as [
+          bigint,
+          bigint,
+          bigint,
+        ];
+        return {
+          person: { kind: "person", accountId, walletId, sessionId },
+          expireTime: new Date((payload.exp ?? 0) * 1000),
+        };
+      } catch (error) {
+        throw error instanceof errors.JOSEError ? credentialInvalid() : error;
+      }
+    },
+  };
+
+  function findKey({ kid }: { kid?: string }) {
+    if (kid !== keyId) throw new errors.JWKSNoMatchingKey();
+    return publicKey;
+  }
+}
+
+export type AccessTokens = ReturnType<typeof openTokens>;
+
+export const newRefreshToken = () => randomBytes(32).toString("base64url");
+
+/** A refresh token has one next, which only this deployment can make: a repeated refresh is answered the same. */
+export const nextRefreshToken = (secret: Buffer, token: string) =>
+  keyedHash(secret, "refresh-token", token).toString("base64url");
+
+/** What is stored of a refresh token or an API key; they are random enough to need no slow hash. */
+export const secretHash = (secret: string): Buffer => hash("sha256", secret, "buffer");
