@@ -6,20 +6,21 @@ RUN npm ci --omit=dev --omit=optional --ignore-scripts
 
 FROM node:26.10.0-slim
 WORKDIR /chatpay
-ENV NODE_ENV=production
+ENV NODE_ENV=production PATH=/chatpay/bin:$PATH
 COPY --from=packages /chatpay/node_modules node_modules
 COPY package.json ./
+COPY bin bin
 COPY gen gen
 COPY src src
 RUN install --directory --owner=node /var/cache/chatpay
 USER node
 # With what V8 compiled kept in the image, the sources start as fast as compiled JavaScript would.
 ENV NODE_COMPILE_CACHE=/var/cache/chatpay
-RUN ["node", "src/main.ts", "--help"]
+RUN ["chatpay", "--help"]
 # Connect, gRPC, and the internal port for metrics and health.
 EXPOSE 8080 50051 9090
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
   CMD ["node", "-e", "fetch('http://127.0.0.1:9090/healthz').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
-ENTRYPOINT ["node", "src/main.ts"]
+ENTRYPOINT ["chatpay"]
 CMD ["serve"]

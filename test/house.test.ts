@@ -157,6 +157,9 @@ test("the image runs the Node that the project pins, with ports and health as co
   expect(instructions("EXPOSE")).toEqual([`${config.connectPort} ${config.grpcPort} ${config.internalPort}`]);
   expect(read("Dockerfile")).toContain(`http://127.0.0.1:${config.internalPort}/healthz`);
   expect(instructions("USER")).toEqual(["node"]);
+  const copied = read("Dockerfile").matchAll(/^COPY (?!--from)(.+) \S+$/gm);
+  for (const [, sources = ""] of copied)
+    for (const source of sources.split(" ")) expect(read(".dockerignore").split("\n")).toContain(`!${source}`);
   expect(instructions("STOPSIGNAL")).toEqual(["SIGTERM"]);
 });
 
