@@ -59,7 +59,7 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
 }
 
 /** Redis may be away at any time: commands fail at once instead of waiting for it. */
-function openRedis(url: string, log: Logger): Redis {
+export function openRedis(url: string, log: Logger): Redis {
   const redis = new Redis(url, { maxRetriesPerRequest: 1, enableOfflineQueue: true, commandTimeout: 1_000 });
   let told = false;
   redis.on("error", (err: Error) => {

@@ -119,11 +119,13 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
   };
 }
 
-/** What the commands need that do not serve. Throws a ConfigError. */
-export function readDatabaseUrl(env: NodeJS.ProcessEnv = process.env): string {
-  const parsed = environment.shape.DATABASE_URL.safeParse(env.DATABASE_URL);
-  if (!parsed.success)
-    throw new ConfigError(parsed.error.issues.map(({ message }) => `DATABASE_URL: ${message}`).join("\n"));
+/** The addresses alone, for the commands that do not serve. Both throw a ConfigError. */
+export const readDatabaseUrl = (env: NodeJS.ProcessEnv = process.env) => readOne("DATABASE_URL", env);
+export const readRedisUrl = (env: NodeJS.ProcessEnv = process.env) => readOne("REDIS_URL", env);
+
+function readOne(name: "DATABASE_URL" | "REDIS_URL", env: NodeJS.ProcessEnv): string {
+  const parsed = environment.shape[name].safeParse(env[name]);
+  if (!parsed.success) throw new ConfigError(`${name}: ${parsed.error.issues[0]?.message}`);
   return parsed.data;
 }
 

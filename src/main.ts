@@ -1,8 +1,9 @@
 import { Command, InvalidArgumentError, Option } from "commander";
+import { pino } from "pino";
 import { CallerKind } from "../gen/chatpay/auth/v1/auth_pb.ts";
 import { createKey, listKeys, revokeKey } from "./account/keys.ts";
-import { createApp } from "./app.ts";
-import { type Config, ConfigError, readConfig, readDatabaseUrl } from "./config.ts";
+import { createApp, openRedis } from "./app.ts";
+import { type Config, ConfigError, readConfig, readDatabaseUrl, readRedisUrl } from "./config.ts";
 import { type Db, openDatabase } from "./db/database.ts";
 import { migrate } from "./db/migrate.ts";
 import { leaseIds } from "./id.ts";
@@ -114,7 +115,13 @@ key
   .argument("<id>", "as `chatpay key list` shows it", idArgument)
   .action((id: bigint) =>
     withDatabase(async (db) => {
-      if (!(await revokeKey(db, id))) throw new UsageError(`no valid key has the id ${id}`);
+      const log = pino({ level: "warn" }, process.stderr);
+      const redis = openRedis(readRedisUrl(), log);
+      try {
+        if (!(await revokeKey({ db, redis, log }, id))) throw new UsageError(`no valid key has the id ${id}`);
+      } finally {
+        redis.disconnect();
+      }
       print(`key ${id} is revoked`);
     }),
   );

@@ -67,12 +67,17 @@ function timeLiteral(time: Date): string {
 }
 
 /** One row as `(1,'two',x'03')`. Throws when a value is not of its column's type. */
-export function tuple<T extends TableName>(table: T, row: Row<T>): string {
-  const { keys, columns } = shapes[table];
+export function tuple<T extends TableName>(
+  table: T,
+  row: Row<T>,
+  keys: readonly string[] = shapes[table].keys,
+): string {
+  const columns: Record<string, Column<unknown>> = tables[table];
   let text = "(";
   for (let i = 0; i < keys.length; i += 1) {
-    const value = (row as Record<string, unknown>)[keys[i] as string];
-    const column = columns[i] as Column<unknown>;
+    const key = keys[i] as string;
+    const value = (row as Record<string, unknown>)[key];
+    const column = columns[key] as Column<unknown>;
     if (i > 0) text += ",";
     text += value === null && column.nullable ? "null" : literal[column.type](value);
   }
@@ -83,9 +88,22 @@ export function tuple<T extends TableName>(table: T, row: Row<T>): string {
 export const insertRows = <T extends TableName>(table: T, tuples: string[]) =>
   `insert into ${shapes[table].name} (${shapes[table].list}) values ${tuples.join(",")}`;
 
-/** `insert` of rows that are there already and locked: the columns named take their new values. */
-export const overwriteRows = <T extends TableName>(table: T, tuples: string[], changing: (keyof Row<T> & string)[]) =>
-  `${insertRows(table, tuples)} on duplicate key update ${changing.map((key) => `${snake(key)}=values(${snake(key)})`).join(",")}`;
+/**
+ * New values for rows that are there and locked. Written as an insert that always meets its row, because
+ * that is the one portable way to give many rows different values at once; `fixed` columns are there to
+ * satisfy the constraints.
+ */
+export function overwriteRows<T extends TableName>(
+  table: T,
+  rows: Iterable<Row<T>>,
+  fixed: readonly (keyof Row<T> & string)[],
+  changing: readonly (keyof Row<T> & string)[],
+): string {
+  const keys = [...fixed, ...changing];
+  const tuples = Array.from(rows, (row) => tuple(table, row, keys));
+  const updates = changing.map(snake).map((name) => `${name}=values(${name})`);
+  return `insert into ${shapes[table].name} (${keys.map(snake)}) values ${tuples} on duplicate key update ${updates}`;
+}
 
 /** `select` of whole rows, to be read back with `readRows`. */
 export const selectRows = <T extends TableName>(table: T, rest: string) =>

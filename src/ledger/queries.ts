@@ -1,5 +1,5 @@
 import { createHash, hash } from "node:crypto";
-import { zstdCompressSync, zstdDecompressSync, constants as zlib } from "node:zlib";
+import { constants as zlib, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { columnName, insertRows, overwriteRows, readRows, selectRows, tuple } from "../db/rows.ts";
 import type { PostingRow, Row, TableName, WalletRow } from "../db/schema.ts";
 import type { Session } from "../db/session.ts";
@@ -60,10 +60,16 @@ export interface Head {
   hash: Buffer;
 }
 
-const CHANGING = {
-  wallet: ["state", "balance", "held", "version", "sequence", "updateTime"],
-  hold: ["remaining"],
-} as const satisfies { [T in LockedTable]: (keyof Row<T>)[] };
+type ColumnOf<T extends TableName> = keyof Row<T> & string;
+
+/** Columns that never change but that the constraints speak of, and those that batches change. */
+const COLUMNS: { [T in LockedTable]: { fixed: ColumnOf<T>[]; changing: ColumnOf<T>[] } } = {
+  wallet: {
+    fixed: ["id", "kind", "currency"],
+    changing: ["state", "balance", "held", "version", "sequence", "updateTime"],
+  },
+  hold: { fixed: ["id", "walletId", "amount", "cause", "causeId", "expireTime"], changing: ["remaining"] },
+};
 
 /** Writes the rows, then locks the end of the log: nobody waits for it while rows are written. */
 export async function writeRows(session: Session, writes: Writes, postings: string[]): Promise<Head> {
@@ -73,11 +79,16 @@ export async function writeRows(session: Session, writes: Writes, postings: stri
   }
   if (postings.length > 0) statements.push(insertRows("posting", postings));
   for (const [table, rows] of writes.changed) {
-    if (rows.size > 0) statements.push(overwriteRows(table, tuples(table, rows), [...CHANGING[table]] as never));
+    if (rows.size > 0) statements.push(overwrite(table, rows));
   }
   statements.push("select number, position, hash from ledger_head where id = 1 for update");
   const [head] = (await session.run(statements)).at(-1) as [[string, string, Buffer]];
   return { number: BigInt(head[0]), position: BigInt(head[1]), hash: head[2] };
+}
+
+function overwrite<T extends LockedTable>(table: T, rows: Set<Row<LockedTable>>): string {
+  const { fixed, changing } = COLUMNS[table] as { fixed: ColumnOf<T>[]; changing: ColumnOf<T>[] };
+  return overwriteRows(table, rows as Set<Row<T>>, fixed, changing);
 }
 
 const tuples = <T extends TableName>(table: T, rows: Iterable<Row<TableName>>) =>

@@ -128,7 +128,9 @@ async function* checkLog(session: Session, head: Head, sources: PostingSource[],
   const chain = followChain(head, tally);
   const open = new Map<bigint, OpenBatch>();
   const bySlot = new Map<bigint, OpenBatch>();
-  const batches = reader((after: Row<"ledgerBatch"> | undefined) => readBatches(session, after?.id ?? 0n, BATCHES_PAGE_ROWS));
+  const batches = reader((after: Row<"ledgerBatch"> | undefined) =>
+    readBatches(session, after?.id ?? 0n, BATCHES_PAGE_ROWS),
+  );
   const postings = reader((after: PostingRow | undefined) => readPostings(session, after?.id ?? 0n, PAGE_ROWS));
   const causes = new Map(sources.map((source) => [source.cause, followCause(session, source, tally)]));
 
@@ -140,7 +142,11 @@ async function* checkLog(session: Session, head: Head, sources: PostingSource[],
     }
     const events = readEvents(batch);
     if (events.count !== batch.eventCount) {
-      tally.differ("batches", subject, `says ${batch.eventCount} events, ${events.count ?? "unreadable ones"} are there`);
+      tally.differ(
+        "batches",
+        subject,
+        `says ${batch.eventCount} events, ${events.count ?? "unreadable ones"} are there`,
+      );
     }
     chain.add(batch, contentHash(batch, seen.digest.digest(), events.text));
   };
@@ -259,7 +265,12 @@ function followCause(session: Session, source: PostingSource, tally: Tally) {
       const row = unmatched.get(posting.causeId);
       unmatched.delete(posting.causeId);
       const subject = `posting ${posting.id}`;
-      if (!row) return tally.differ("causes", subject, `its ${source.name} ${posting.causeId} is not there, or was posted before`);
+      if (!row)
+        return tally.differ(
+          "causes",
+          subject,
+          `its ${source.name} ${posting.causeId} is not there, or was posted before`,
+        );
       const fits =
         row.debitWalletId === posting.debitWalletId &&
         row.creditWalletId === posting.creditWalletId &&
@@ -316,7 +327,11 @@ async function* checkWallets(session: Session, tally: Tally): AsyncGenerator<num
           sequence = entry.sequence;
         }
         if (entry.balance !== balance) {
-          tally.differ("wallets", subject, `entry ${sequence} says balance ${entry.balance}, the entries make ${balance}`);
+          tally.differ(
+            "wallets",
+            subject,
+            `entry ${sequence} says balance ${entry.balance}, the entries make ${balance}`,
+          );
           balance = entry.balance;
         }
         if (entry.time < time) tally.differ("wallets", subject, `entry ${sequence} is earlier than the one before`);
@@ -331,7 +346,8 @@ async function* checkWallets(session: Session, tally: Tally): AsyncGenerator<num
       if (wallet.balance !== balance) {
         tally.differ("wallets", subject, `says balance ${wallet.balance}, the entries make ${balance}`);
       }
-      if (wallet.held !== held) tally.differ("wallets", subject, `says held ${wallet.held}, the open holds make ${held}`);
+      if (wallet.held !== held)
+        tally.differ("wallets", subject, `says held ${wallet.held}, the open holds make ${held}`);
       if (wallet.kind < Wallet_Kind.BANK_CLEARING && wallet.balance < wallet.held) {
         tally.differ("wallets", subject, `has balance ${wallet.balance} below held ${wallet.held}`);
       }

@@ -4,9 +4,11 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import { LRUCache } from "lru-cache";
 import {
   type Item as ItemMessage,
+  ItemSchema,
   type Partner,
   PartnerSchema,
   type Payment,
+  type Payment_State,
   PaymentSchema,
   type PaymentService,
 } from "../../gen/chatpay/payment/v1/payment_pb.ts";
@@ -113,13 +115,16 @@ const toPayment = (row: PaymentRow): Payment =>
     payerWalletId: String(row.payerWalletId),
     amount: row.amount,
     currency: row.currency,
-    items: (JSON.parse(row.items) as Item[]).map(({ name, quantity, unitPrice }) => ({
-      name,
-      quantity: BigInt(quantity),
-      unitPrice: unitPrice === undefined ? undefined : BigInt(unitPrice),
-    })),
-    state: row.state,
+    items: (JSON.parse(row.items) as Item[]).map(toItem),
+    state: row.state as Payment_State,
     createTime: timestampFromDate(row.createTime),
+  });
+
+const toItem = ({ name, quantity, unitPrice }: Item): ItemMessage =>
+  create(ItemSchema, {
+    name,
+    quantity: BigInt(quantity),
+    unitPrice: unitPrice === undefined ? undefined : BigInt(unitPrice),
   });
 
 const toPartner = (row: PartnerRow): Partner =>

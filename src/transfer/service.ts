@@ -8,6 +8,7 @@ import {
   Direction,
   type SendTransferRequest,
   type Transfer,
+  type Transfer_State,
   TransferSchema,
   type TransferService,
 } from "../../gen/chatpay/transfer/v1/transfer_pb.ts";
@@ -99,7 +100,7 @@ const toTransfer = (row: TransferRow): Transfer =>
     amount: row.amount,
     currency: row.currency,
     memo: row.memo,
-    state: row.state,
+    state: row.state as Transfer_State,
     createTime: timestampFromDate(row.createTime),
   });
 

@@ -31,7 +31,12 @@ export function sendTransfer(sender: Sender, order: Order): Command<TransferRow>
       const recipient = books.wallet(recipientWalletId);
       if (recipient.kind !== Wallet_Kind.MAIN) throw walletNotFound(recipientWalletId);
       const id = books.newId();
-      books.move({ from: sender.walletId, to: recipientWalletId, amount, because: { cause: Entry_Cause.TRANSFER, id } });
+      books.move({
+        from: sender.walletId,
+        to: recipientWalletId,
+        amount,
+        because: { cause: Entry_Cause.TRANSFER, id },
+      });
       const { currency } = recipient;
       books.tell("transfer.completed", [sender.accountId, recipient.accountId], {
         transferId: id,

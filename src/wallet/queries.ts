@@ -48,10 +48,7 @@ export interface Statement {
 
 /** Entries of a wallet, newest first, from both sides of the postings. */
 export async function listEntries(db: Db, statement: Statement): Promise<EntryRow[]> {
-  const [paid, received] = await Promise.all([
-    listSide(db, "debit", statement),
-    listSide(db, "credit", statement),
-  ]);
+  const [paid, received] = await Promise.all([listSide(db, "debit", statement), listSide(db, "credit", statement)]);
   return [...paid.map((entry) => ({ ...entry, amount: -entry.amount })), ...received]
     .sort((a, b) => (a.sequence > b.sequence ? -1 : 1))
     .slice(0, statement.limit);

@@ -14,7 +14,13 @@ export interface AdjustmentOrder {
 }
 
 /** Money that came from, or went to, a bank outside of ChatPay, as an operator says. */
-export function adjustWallet({ walletId, amount, reason, apiKeyId, ...order }: AdjustmentOrder): Command<AdjustmentRow> {
+export function adjustWallet({
+  walletId,
+  amount,
+  reason,
+  apiKeyId,
+  ...order
+}: AdjustmentOrder): Command<AdjustmentRow> {
   const idempotencyKey = onceKeyOf(OPERATORS, order.idempotencyKey);
   const requestHash = requestHashOf(walletId, amount, reason);
   const [from, to] = amount > 0n ? [BANK_CLEARING, walletId] : [walletId, BANK_CLEARING];

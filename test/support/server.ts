@@ -1,0 +1,112 @@
+import { randomUUID } from "node:crypto";
+import type { DescService } from "@bufbuild/protobuf";
+import { type Client, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
+import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
+import { pino } from "pino";
+import { inject } from "vitest";
+import { startMailInbox } from "../../sandbox/mail.ts";
+import { createKey } from "../../src/account/keys.ts";
+import { createApp } from "../../src/app.ts";
+import { readConfig } from "../../src/config.ts";
+import { openDatabase } from "../../src/db/database.ts";
+import { migrate } from "../../src/db/migrate.ts";
+import { openServer } from "../../src/server.ts";
+import { createDatabase } from "../../tools/services.ts";
+
+/** What a call is made with: a token or an API key, and the account that a chat server acts for. */
+export interface Credential {
+  bearer?: string;
+  accountId?: bigint | string;
+}
+
+export type Door = "connect" | "grpc";
+export type TestServer = Awaited<ReturnType<typeof startServer>>;
+
+/** An empty database of its own on the run's MySQL. */
+export async function makeDatabase(): Promise<string> {
+  const name = `t_${randomUUID().replaceAll("-", "")}`;
+  await createDatabase(inject("mysqlUrl"), name);
+  return new URL(name, inject("mysqlUrl")).href;
+}
+
+export const testEnvironment = (databaseUrl: string, smtpPort: number): NodeJS.ProcessEnv => ({
+  CHATPAY_MODE: "development",
+  DATABASE_URL: databaseUrl,
+  REDIS_URL: inject("redisUrl"),
+  CHATPAY_HOST: "127.0.0.1",
+  CHATPAY_CONNECT_PORT: "0",
+  CHATPAY_GRPC_PORT: "0",
+  CHATPAY_INTERNAL_PORT: "0",
+  CHATPAY_SMTP_URL: `smtp://127.0.0.1:${smtpPort}`,
+  CHATPAY_LOG_LEVEL: "debug",
+});
+
+/** The whole service in this process: its own database, real MySQL, Redis and SMTP, both doors open. */
+export async function startServer(environment: NodeJS.ProcessEnv = {}) {
+  const inbox = await startMailInbox({ smtpPort: 0, httpPort: 0 });
+  const databaseUrl = environment.DATABASE_URL ?? (await makeDatabase());
+  const config = readConfig({ ...testEnvironment(databaseUrl, inbox.smtpPort), ...environment });
+  const logs: string[] = [];
+  const log = pino({ level: config.logLevel }, { write: (line) => void logs.push(line) });
+
+  await migrateAt(config.databaseUrl);
+  const app = await createApp(config, { log });
+  const doors = await openServer(app);
+  const baseUrl = `http://127.0.0.1:${doors.connectPort}`;
+  const grpcUrl = `http://127.0.0.1:${doors.grpcPort}`;
+  const internalUrl = `http://127.0.0.1:${doors.internalPort}`;
+
+  const makeKey = async (kind: "service" | "operator" | "partner", partnerId?: bigint) =>
+    (await createKey(app, { kind, name: `test ${kind}`, partnerId })).key;
+  const keys = { service: await makeKey("service"), operator: await makeKey("operator") };
+
+  const transports = new Map<string, Transport>();
+  function transport(door: Door, credential: Credential): Transport {
+    const id = JSON.stringify([door, credential.bearer, String(credential.accountId)]);
+    let made = transports.get(id);
+    if (!made) {
+      const options = { httpVersion: "2" as const, interceptors: [sendCredential(credential)] };
+      made =
+        door === "grpc"
+          ? createGrpcTransport({ baseUrl: grpcUrl, ...options })
+          : createConnectTransport({ baseUrl, ...options });
+      transports.set(id, made);
+    }
+    return made;
+  }
+
+  return {
+    app,
+    logs,
+    inbox,
+    baseUrl,
+    grpcUrl,
+    internalUrl,
+    grpcAddress: `127.0.0.1:${doors.grpcPort}`,
+    keys,
+    makeKey,
+    /** A client that calls with this credential, by default as the chat server does. */
+    client: <S extends DescService>(service: S, credential: Credential = {}, door: Door = "grpc"): Client<S> =>
+      createClient(service, transport(door, credential)),
+    async stop() {
+      await doors.stop();
+      await app.close();
+      await inbox.stop();
+    },
+  };
+}
+
+async function migrateAt(databaseUrl: string) {
+  const db = openDatabase(databaseUrl);
+  await migrate(db);
+  await db.destroy();
+}
+
+export const sendCredential =
+  ({ bearer, accountId }: Credential): Interceptor =>
+  (next) =>
+  (request) => {
+    if (bearer !== undefined) request.header.set("authorization", `Bearer ${bearer}`);
+    if (accountId !== undefined) request.header.set("chatpay-account-id", String(accountId));
+    return next(request);
+  };
