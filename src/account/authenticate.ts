@@ -1,10 +1,9 @@
 import { LRUCache } from "lru-cache";
-import { CallerKind } from "../../gen/chatpay/auth/v1/auth_pb.ts";
 import type { App } from "../app.ts";
 import { accountNotFound, actingAccountInvalid, credentialInvalid } from "../errors.ts";
 import type { Authenticate, Caller, ChatServer, Operator, Partner, Person } from "../rpc/caller.ts";
 import { watchOpenIds } from "./credentials.ts";
-import { isKeyText } from "./keys.ts";
+import { isKeyText, keyKindOf } from "./keys.ts";
 import { findKey, findOpenAccount } from "./queries.ts";
 import { openTokens, secretHash } from "./tokens.ts";
 
@@ -91,9 +90,9 @@ export function createAuthenticate(app: App): Authenticate {
 }
 
 function holderOf(key: NonNullable<Awaited<ReturnType<typeof findKey>>>): Holder {
-  const { id: keyId, kind, partnerId, walletId } = key;
-  if (kind === CallerKind.SERVICE) return { kind: "service", keyId };
-  if (kind === CallerKind.OPERATOR) return { kind: "operator", keyId };
+  const { id: keyId, partnerId, walletId } = key;
+  const kind = keyKindOf(key);
+  if (kind !== "partner") return { kind, keyId };
   if (partnerId === null || walletId === null) throw new Error(`API key ${keyId} belongs to no partner`);
-  return { kind: "partner", keyId, partnerId, walletId };
+  return { kind, keyId, partnerId, walletId };
 }

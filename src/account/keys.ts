@@ -16,11 +16,22 @@ export { listKeys } from "./queries.ts";
  * their checksum, so that a mistyped key is told from a real one without a look into the database.
  */
 
-const PREFIXES = {
-  [CallerKind.SERVICE]: "cp_svc_",
-  [CallerKind.PARTNER]: "cp_ptn_",
-  [CallerKind.OPERATOR]: "cp_opr_",
+const KINDS = {
+  service: { kind: CallerKind.SERVICE, prefix: "cp_svc_" },
+  partner: { kind: CallerKind.PARTNER, prefix: "cp_ptn_" },
+  operator: { kind: CallerKind.OPERATOR, prefix: "cp_opr_" },
 } as const;
+
+export type KeyKind = keyof typeof KINDS;
+
+export const KEY_KINDS = Object.keys(KINDS) as KeyKind[];
+
+/** The kind of a stored key, by the name that its callers have. */
+export function keyKindOf({ id, kind }: Pick<ApiKeyRow, "id" | "kind">): KeyKind {
+  const found = KEY_KINDS.find((name) => KINDS[name].kind === kind);
+  if (!found) throw new Error(`API key ${id} is of kind ${kind}`);
+  return found;
+}
 
 const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const RANDOM_LENGTH = 30;
@@ -44,7 +55,7 @@ export function isKeyText(text: string): boolean {
 }
 
 export interface NewKey {
-  kind: keyof typeof PREFIXES;
+  kind: KeyKind;
   /** What its owner calls it. */
   name: string;
   /** For keys of partners, and only for them. */
@@ -57,14 +68,13 @@ export async function createKey(
   { db, newId }: Pick<App, "db" | "newId">,
   { kind, name, partnerId, expireTime }: NewKey,
 ): Promise<{ row: ApiKeyRow; key: string }> {
-  if ((kind === CallerKind.PARTNER) !== (partnerId !== undefined))
-    throw new Error("keys of partners, and only they, name one");
+  if ((kind === "partner") !== (partnerId !== undefined)) throw new Error("keys of partners, and only they, name one");
   if (partnerId !== undefined && !(await isPartner(db, partnerId))) throw partnerNotFound(partnerId);
   const random = Array.from({ length: RANDOM_LENGTH }, () => DIGITS.charAt(randomInt(DIGITS.length))).join("");
-  const key = `${PREFIXES[kind]}${random}${checksum(random)}`;
+  const key = `${KINDS[kind].prefix}${random}${checksum(random)}`;
   const row = {
     id: newId(),
-    kind,
+    kind: KINDS[kind].kind,
     partnerId: partnerId ?? null,
     name,
     keyHash: secretHash(key),
