@@ -1,5 +1,7 @@
 import { once } from "node:events";
-import { create, type DescMethod, fromBinary, type Message, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { isIPv6 } from "node:net";
+import { promisify } from "node:util";
+import { create, type DescMethod, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
 import {
   Code,
   ConnectError,
@@ -12,7 +14,8 @@ import {
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import {
   Metadata,
-  type Server,
+  Server,
+  ServerCredentials,
   type ServerDuplexStream,
   type ServerReadableStream,
   type ServerUnaryCall,
@@ -20,69 +23,234 @@ import {
   type sendUnaryData,
 } from "@grpc/grpc-js";
 import { deadlineExceeded } from "../errors.ts";
-import type { Route } from "./doors.ts";
-import { mapped, one } from "./stream.ts";
+import type { ServedRoute } from "./route.ts";
+import { mapped, one, only } from "./stream.ts";
 
 type Next = ReturnType<Interceptor>;
 type Response = Awaited<ReturnType<Next>>;
-type Unary = ServerUnaryCall<Buffer, Message>;
-type Requests = ServerReadableStream<Buffer, Message>;
-type Responses = ServerWritableStream<Buffer, Message>;
-type Duplex = ServerDuplexStream<Buffer, Message>;
-type Call = Unary | Requests | Responses | Duplex;
-/** The descriptor tells the four shapes of an RPC apart; the type does not. */
+type WithRequest = ServerUnaryCall<Buffer, Message> | ServerWritableStream<Buffer, Message>;
+type WithRequests = ServerReadableStream<Buffer, Message> | ServerDuplexStream<Buffer, Message>;
+type WithResponses = ServerWritableStream<Buffer, Message> | ServerDuplexStream<Buffer, Message>;
+type Call = WithRequest | WithRequests;
+/** Which of the four shapes an implementation has, only its descriptor knows. */
 type Implementation = (input: unknown, context: HandlerContext) => unknown;
 
-/** Serves the routes through grpc-js, with the interceptors of the Connect door. */
-export function bridge(server: Server, routes: Route[], interceptors: Interceptor[]) {
-  for (const { service, implementation } of routes) {
-    const implementations = implementation as Record<string, Implementation | undefined>;
-    for (const method of service.methods) {
-      const implement = implementations[method.localName]?.bind(implementation) ?? unimplemented(method);
-      const [type, handle] = handlerOf(method, implement, interceptors);
-      const serialize = (message: Message) => Buffer.from(toBinary(method.output, message));
-      // Requests stay bytes here: what grpc-js cannot decode it answers as INTERNAL.
-      server.register(`/${service.typeName}/${method.name}`, handle, serialize, (bytes: Buffer) => bytes, type);
-    }
-  }
+const TYPES = {
+  unary: "unary",
+  client_streaming: "clientStream",
+  server_streaming: "serverStream",
+  bidi_streaming: "bidi",
+};
+
+export interface GrpcLimits {
+  readMaxBytes: number;
+  streamsPerConnection: number;
+  keepaliveMs: number;
+  keepaliveTimeoutMs: number;
+  connectionAgeMs: number;
+  connectionAgeGraceMs: number;
 }
 
-function handlerOf(method: DescMethod, implement: Implementation, interceptors: Interceptor[]) {
-  const intercepted = (context: HandlerContext) =>
-    interceptors.reduceRight((next, interceptor) => interceptor(next), innermost(method, implement, context));
+/** The routes through grpc-js, behind the same interceptors as at the Connect door. */
+export function createGrpcServer(routes: ServedRoute[], limits: GrpcLimits) {
+  const server = new Server({
+    "grpc.enable_channelz": 0,
+    "grpc.max_receive_message_length": limits.readMaxBytes,
+    "grpc.max_concurrent_streams": limits.streamsPerConnection,
+    "grpc.keepalive_time_ms": limits.keepaliveMs,
+    "grpc.keepalive_timeout_ms": limits.keepaliveTimeoutMs,
+    "grpc.max_connection_age_ms": limits.connectionAgeMs,
+    "grpc.max_connection_age_grace_ms": limits.connectionAgeGraceMs,
+  });
+  for (const served of routes) register(server, served);
+  let address: string | undefined;
+  return {
+    async listen(port: number, host: string, tls?: { cert: Buffer; key: Buffer }) {
+      const credentials = tls
+        ? ServerCredentials.createSsl(null, [{ cert_chain: tls.cert, private_key: tls.key }])
+        : ServerCredentials.createInsecure();
+      const name = isIPv6(host) ? `[${host}]` : host;
+      const bind = promisify(server.bindAsync.bind(server));
+      const bound = await bind(`${name}:${port}`, credentials);
+      address = `${name}:${bound}`;
+      return bound;
+    },
+    close: promisify(server.tryShutdown.bind(server)),
+    destroy() {
+      // Without channelz `forceShutdown` closes no connection.
+      if (address) server.drain(address, 0);
+      server.forceShutdown();
+    },
+  };
+}
 
-  const unary = (call: Unary, respond: sendUnaryData<Message>) => {
-    const { context, close } = open(method, call);
-    const answer = async () => intercepted(context)(requestOf(context, decode(method, call.request)));
-    return answerOne(call, context, close, respond, answer);
-  };
-  const clientStream = (call: Requests, respond: sendUnaryData<Message>) => {
-    const { context, close } = open(method, call);
-    const answer = () => intercepted(context)(requestsOf(context, received(method, call, context.signal)));
-    return answerOne(call, context, close, respond, answer);
-  };
-  const serverStream = (call: Responses) => {
-    const { context, close } = open(method, call);
-    const answer = async () => intercepted(context)(requestsOf(context, one(decode(method, call.request))));
-    return answerMany(call, context, close, answer);
-  };
-  const bidi = (call: Duplex) => {
-    const { context, close } = open(method, call);
-    const answer = () => intercepted(context)(requestsOf(context, received(method, call, context.signal)));
-    return answerMany(call, context, close, answer);
-  };
-  switch (method.methodKind) {
-    case "unary":
-      return ["unary", unary] as const;
-    case "client_streaming":
-      return ["clientStream", clientStream] as const;
-    case "server_streaming":
-      return ["serverStream", serverStream] as const;
-    case "bidi_streaming":
-      return ["bidi", bidi] as const;
+function register(server: Server, { service, implementation, interceptors }: ServedRoute) {
+  const implementations = implementation as Record<string, Implementation | undefined>;
+  for (const method of service.methods) {
+    const implement = implementations[method.localName]?.bind(implementation) ?? unimplemented(method);
+    const handle = (call: Call, respond?: sendUnaryData<Message>) =>
+      void answer(method, implement, interceptors, call, respond);
+    const serialize = (message: Message) => Buffer.from(toBinary(method.output, message));
+    // Requests stay bytes until `answer`: what this callback cannot decode, grpc-js answers as INTERNAL.
+    const deserialize = (bytes: Buffer) => bytes;
+    server.register(`/${service.typeName}/${method.name}`, handle, serialize, deserialize, TYPES[method.methodKind]);
   }
 }
 
 const unimplemented = (method: DescMethod) => () => {
   throw new ConnectError(`${method.parent.typeName}.${method.name} is not implemented`, Code.Unimplemented);
 };
+
+/** One call. grpc-js gives `respond` where there is a single response; without it they are written to the call. */
+async function answer(
+  method: DescMethod,
+  implement: Implementation,
+  interceptors: Interceptor[],
+  call: Call,
+  respond?: sendUnaryData<Message>,
+) {
+  const cancel = new AbortController();
+  const context = contextOf(method, call, cancel.signal);
+  let over = false;
+  call.once("cancelled", () => {
+    if (!over) cancel.abort(cancellation(call));
+  });
+  try {
+    const next = interceptors.reduceRight<Next>(
+      (inner, interceptor) => interceptor(inner),
+      innermost(method, implement, context),
+    );
+    const response = await next(requestOf(method, call, context));
+    if (respond) {
+      const message = response.stream ? await only(response.message) : response.message;
+      sendHeader(call, response.header);
+      respond(null, message, metadataOf(response.trailer));
+    } else await writeAll(call as WithResponses, response, cancel.signal);
+  } catch (failure) {
+    const error = ConnectError.from(failure, Code.Internal);
+    cancel.abort(error);
+    sendHeader(call, context.responseHeader);
+    const status = statusOf(error, context.responseTrailer);
+    if (respond) respond(status);
+    else if (!call.cancelled) call.emit("error", status);
+  } finally {
+    over = true;
+  }
+}
+
+/** Where the interceptors end: gives the implementation what it takes, and makes messages of what it returns. */
+const innermost =
+  (method: DescMethod, implement: Implementation, context: HandlerContext): Next =>
+  async (request) => {
+    const given = request.signal === context.signal ? context : { ...context, signal: request.signal };
+    const messageOf = (init: unknown) => create(method.output, init as Message);
+    const response = { service: method.parent, header: context.responseHeader, trailer: context.responseTrailer };
+    if (!request.stream) {
+      const message = messageOf(await implement(request.message, given));
+      return { ...response, method: request.method, stream: false, message };
+    }
+    const input = method.methodKind === "server_streaming" ? await only(request.message) : request.message;
+    const output = implement(input, given);
+    const message =
+      method.methodKind === "client_streaming"
+        ? one(messageOf(await output))
+        : mapped(output as AsyncIterable<unknown>, messageOf);
+    return { ...response, method: request.method, stream: true, message };
+  };
+
+function contextOf(method: DescMethod, call: Call, signal: AbortSignal): HandlerContext {
+  const requestHeader = new Headers();
+  for (const [key, values] of Object.entries(call.metadata.toHttp2Headers())) {
+    if (Array.isArray(values)) for (const value of values) requestHeader.append(key, value);
+    else requestHeader.append(key, String(values));
+  }
+  return {
+    service: method.parent,
+    method,
+    protocolName: "grpc",
+    requestMethod: "POST",
+    url: `http://${call.getHost()}${call.getPath()}`,
+    signal,
+    timeoutMs: () => timeLeftMs(call),
+    requestHeader,
+    responseHeader: new Headers(),
+    responseTrailer: new Headers(),
+    values: createContextValues(),
+  };
+}
+
+function requestOf(method: DescMethod, call: Call, context: HandlerContext) {
+  const { service, requestMethod, url, signal, requestHeader: header, values: contextValues } = context;
+  const common = { method, service, requestMethod, url, signal, header, contextValues };
+  const decode = (bytes: Buffer) => {
+    try {
+      return fromBinary(method.input, bytes);
+    } catch (failure) {
+      throw ConnectError.from(failure, Code.InvalidArgument);
+    }
+  };
+  switch (method.methodKind) {
+    case "unary":
+      return { ...common, stream: false, message: decode((call as WithRequest).request) } as UnaryRequest;
+    case "server_streaming":
+      return { ...common, stream: true, message: one(decode((call as WithRequest).request)) } as StreamRequest;
+    default:
+      return { ...common, stream: true, message: received(call as WithRequests, decode, signal) } as StreamRequest;
+  }
+}
+
+async function* received(call: WithRequests, decode: (bytes: Buffer) => Message, signal: AbortSignal) {
+  try {
+    // The iteration must not close the call: the answer goes the other way.
+    for await (const bytes of call.iterator({ destroyOnReturn: false })) yield decode(bytes as Buffer);
+  } catch (failure) {
+    // A cancelled call ends as a broken stream; the signal knows why.
+    throw signal.aborted ? signal.reason : failure;
+  }
+}
+
+async function writeAll(call: WithResponses, response: Response, signal: AbortSignal) {
+  if (!response.stream) throw new Error(`${response.method.name} answers with a stream`);
+  for await (const message of response.message) {
+    sendHeader(call, response.header);
+    if (!call.write(message)) await once(call, "drain", { signal });
+  }
+  sendHeader(call, response.header);
+  call.end(metadataOf(response.trailer));
+}
+
+function timeLeftMs(call: Call): number | undefined {
+  const deadline = Number(call.getDeadline());
+  return Number.isFinite(deadline) ? deadline - Date.now() : undefined;
+}
+
+function cancellation(call: Call) {
+  const leftMs = timeLeftMs(call);
+  return leftMs !== undefined && leftMs <= 0
+    ? deadlineExceeded()
+    : new ConnectError("the client is gone", Code.Canceled);
+}
+
+/** Only the first counts. Without headers of ours, grpc-js sends its own with the first message or the status. */
+function sendHeader(call: Call, header: Headers) {
+  const metadata = metadataOf(header);
+  if (metadata) call.sendMetadata(metadata);
+}
+
+function metadataOf(headers: Headers): Metadata | undefined {
+  let metadata: Metadata | undefined;
+  headers.forEach((value, key) => {
+    metadata ??= new Metadata();
+    if (!key.endsWith("-bin")) metadata.set(key, value);
+    else for (const part of value.split(",")) metadata.add(key, Buffer.from(part, "base64"));
+  });
+  return metadata;
+}
+
+function statusOf(error: ConnectError, trailer: Headers) {
+  setTrailerStatus(trailer, error);
+  // grpc-js writes these two itself, with an encoding that its own client reads.
+  trailer.delete("grpc-status");
+  trailer.delete("grpc-message");
+  return { code: error.code as number, details: error.rawMessage, metadata: metadataOf(trailer) };
+}

@@ -14,19 +14,27 @@ export const untilAborted = <T>(messages: AsyncIterable<T>, signal: AbortSignal)
     const iterator = messages[Symbol.asyncIterator]();
     return {
       next: () => orAborted(iterator.next(), signal),
-      return: async () => (await iterator.return?.()) ?? { done: true, value: undefined },
+      // Not awaited: a generator that waits for something else returns only when it has it.
+      async return() {
+        iterator.return?.().catch(() => {});
+        return { done: true, value: undefined };
+      },
     };
   },
 });
 
-/** Passes messages on, and calls `end` once: after the last, with the failure, or when nobody wants more. */
-export const ending = <T>(messages: AsyncIterable<T>, end: (failure?: unknown) => void): AsyncIterable<T> => ({
+/**
+ * Passes messages on, and calls `end` once: after the last, with the failure, or when nobody wants more. What `end`
+ * makes of a failure is thrown instead.
+ */
+export const ending = <T>(messages: AsyncIterable<T>, end: (failure?: unknown) => unknown): AsyncIterable<T> => ({
   [Symbol.asyncIterator]() {
     const iterator = messages[Symbol.asyncIterator]();
     let ended = false;
     const endOnce = (failure?: unknown) => {
-      if (!ended) end(failure);
+      if (ended) return failure;
       ended = true;
+      return end(failure) ?? failure;
     };
     return {
       async next() {
@@ -35,8 +43,7 @@ export const ending = <T>(messages: AsyncIterable<T>, end: (failure?: unknown) =
           if (next.done) endOnce();
           return next;
         } catch (failure) {
-          endOnce(failure);
-          throw failure;
+          throw endOnce(failure);
         }
       },
       async return() {
@@ -47,6 +54,16 @@ export const ending = <T>(messages: AsyncIterable<T>, end: (failure?: unknown) =
   },
 });
 
-export async function* mapped<T, U>(messages: AsyncIterable<T>, change: (message: T) => U): AsyncIterable<U> {
+export async function* mapped<T, U>(messages: AsyncIterable<T>, change: (message: T) => U) {
   for await (const message of messages) yield change(message);
+}
+
+export async function* one<T>(message: T) {
+  yield message;
+}
+
+/** The message of a stream that carries exactly one. */
+export async function only<T>(messages: AsyncIterable<T>): Promise<T> {
+  for await (const message of messages) return message;
+  throw new Error("the stream has no message");
 }

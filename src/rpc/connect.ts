@@ -1,0 +1,130 @@
+import { createServer as createHttp1Server, IncomingMessage, type ServerResponse } from "node:http";
+import {
+  constants,
+  createServer as createHttp2Server,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+} from "node:http2";
+import type { DescMethod } from "@bufbuild/protobuf";
+import { cors, createConnectRouter } from "@connectrpc/connect";
+import {
+  compressionBrotli,
+  compressionGzip,
+  universalRequestFromNodeRequest,
+  universalResponseToNodeResponse,
+} from "@connectrpc/connect-node";
+import type { Logger } from "pino";
+import type { ServedRoute } from "./route.ts";
+import { plainError } from "./observe.ts";
+
+type Request = IncomingMessage | Http2ServerRequest;
+type Response = ServerResponse | Http2ServerResponse;
+
+const ALLOWED_HEADERS = [
+  ...cors.allowedHeaders,
+  "authorization",
+  "idempotency-key",
+  "chatpay-account-id",
+  "x-request-id",
+];
+const EXPOSED_HEADERS = [...cors.exposedHeaders, "idempotency-replayed", "x-request-id"];
+const PREFLIGHT_MAX_AGE_S = 7_200;
+const SECURITY_HEADERS = [
+  ["cache-control", "no-store"],
+  ["content-security-policy", "default-src 'none'; frame-ancestors 'none'"],
+  ["x-content-type-options", "nosniff"],
+] as const;
+/** A timer for longer than this fires at once. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
+const SINGLE_REQUEST = new Set<DescMethod["methodKind"]>(["unary", "server_streaming"]);
+
+export interface ConnectOptions {
+  routes: ServedRoute[];
+  log: Logger;
+  corsOrigins: string[];
+  secure: boolean;
+  readMaxBytes: number;
+  /** For the header lines of a request, and for all of it where it is a single message. */
+  headersMs: number;
+  requestMs: number;
+  streamsPerConnection: number;
+  /** Whether the server stops, and wants its connections back. */
+  closing: AbortSignal;
+}
+
+/** The routes as Connect, gRPC-Web and gRPC, on an HTTP/1.1 and an HTTP/2 server that have no port of their own. */
+export function createConnectServers(options: ConnectOptions) {
+  const { headersMs, requestMs, streamsPerConnection } = options;
+  const handle = handler(options);
+  return {
+    http1: createHttp1Server(
+      { headersTimeout: headersMs, requestTimeout: requestMs, connectionsCheckingInterval: Math.min(headersMs, 1_000) },
+      handle,
+    ),
+    http2: createHttp2Server({ settings: { maxConcurrentStreams: streamsPerConnection } }, handle),
+  };
+}
+
+function handler({ routes, log, corsOrigins, secure, readMaxBytes, requestMs, closing }: ConnectOptions) {
+  const acceptCompression = [compressionGzip, compressionBrotli];
+  const router = createConnectRouter({ acceptCompression, readMaxBytes, maxTimeoutMs: TIMER_MAX_MS });
+  for (const { service, implementation, interceptors } of routes)
+    router.service(service, implementation, { interceptors });
+  const rpcs = new Map(router.handlers.map((rpc) => [rpc.requestPath, rpc]));
+
+  async function answer(request: Request, response: Response) {
+    setHeaders(response, secure);
+    if (closing.aborted && request.httpVersionMajor === 1) response.setHeader("connection", "close");
+    if (allowOrigin(request, response, corsOrigins) && request.method === "OPTIONS") {
+      response.statusCode = 204;
+      response.end();
+      return;
+    }
+    const path = request.url?.split("?", 1)[0] ?? "";
+    const rpc = rpcs.get(path);
+    if (!rpc) {
+      response.statusCode = 404;
+      response.setHeader("content-type", "application/json");
+      response.end(JSON.stringify({ code: "unimplemented", message: `no such RPC: ${path}` }));
+      return;
+    }
+    if (SINGLE_REQUEST.has(rpc.method.methodKind)) endWithin(request, requestMs);
+    await universalResponseToNodeResponse(
+      await rpc(universalRequestFromNodeRequest(request, response, undefined, undefined)),
+      response,
+    );
+  }
+
+  return (request: Request, response: Response) => {
+    answer(request, response).catch((failure: unknown) => {
+      // Most often the client is gone. A request that makes no URL, such as one with a broken host, ends here too.
+      log.debug({ cause: plainError(failure) }, "not answered");
+      if (!response.headersSent) response.statusCode = 400;
+      response.end();
+    });
+  };
+}
+
+/** HTTP/1.1 has a timeout for this of its own. */
+function endWithin(request: Request, requestMs: number) {
+  if (request instanceof IncomingMessage) return;
+  const timer = setTimeout(() => request.stream.close(constants.NGHTTP2_CANCEL), requestMs);
+  request.once("end", () => clearTimeout(timer)).once("close", () => clearTimeout(timer));
+}
+
+function setHeaders(response: Response, secure: boolean) {
+  for (const [name, value] of SECURITY_HEADERS) response.setHeader(name, value);
+  if (secure) response.setHeader("strict-transport-security", "max-age=31536000");
+}
+
+/** Whether the page that calls may. */
+function allowOrigin({ headers: { origin } }: Request, response: Response, origins: string[]) {
+  if (origins.length > 0) response.setHeader("vary", "origin");
+  if (origin === undefined || !(origins.includes(origin) || origins.includes("*"))) return false;
+  response.setHeader("access-control-allow-origin", origin);
+  response.setHeader("access-control-allow-methods", cors.allowedMethods.join());
+  response.setHeader("access-control-allow-headers", ALLOWED_HEADERS.join());
+  response.setHeader("access-control-expose-headers", EXPOSED_HEADERS.join());
+  response.setHeader("access-control-max-age", PREFLIGHT_MAX_AGE_S);
+  return true;
+}
