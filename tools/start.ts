@@ -138,7 +138,7 @@ function startChild(name: string, [script = "", ...args]: string[], env: NodeJS.
     silent: true,
   });
   children.push(child);
-  child.stdout?.pipe(pretty({ ignore: "pid,hostname", colorize: process.stdout.isTTY })).pipe(process.stdout);
+  child.stdout?.pipe(pretty({ ignore: "pid,hostname", singleLine: true }));
   child.stderr?.pipe(process.stderr);
   const exit = once(child, "exit");
   void exit.then(([code, signal]) => fail(`${name} has ended by itself (${signal ?? `exit code ${code}`}).`));
