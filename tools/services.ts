@@ -296,7 +296,9 @@ async function initialize(words: string[], dir: string, data: string) {
   const fresh = join(dir, "data.new");
   await rm(fresh, { recursive: true, force: true });
   const [program = "", ...args] = words;
-  await run(program, [...args, "--initialize-insecure", `--datadir=${fresh}`, ...asRoot()]);
+  await run(program, [...args, "--initialize-insecure", `--datadir=${fresh}`, ...asRoot()]).catch((error: Error) => {
+    throw new Error(`MySQL could not make its data directory in ${dir}. ${error.message}`, { cause: error });
+  });
   await rename(fresh, data);
 }
 

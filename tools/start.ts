@@ -177,7 +177,8 @@ function stop(exitCode: number): Promise<void> {
   return stopping;
 }
 
-const banner = (demo: Demo, ports: Ports, databaseUrl: string, redisUrl: string, tookMs: number) => `
+function banner(demo: Demo, ports: Ports, databaseUrl: string, redisUrl: string, tookMs: number) {
+  return `
 ChatPay is up (${(tookMs / 1000).toFixed(1)} s). Ctrl-C stops all of it; the data stay in .local/data.
 
   Connect, gRPC-Web, gRPC   http://localhost:${ports.CHATPAY_CONNECT_PORT}
@@ -204,3 +205,4 @@ curl http://localhost:${ports.CHATPAY_CONNECT_PORT}/chatpay.transfer.v1.Transfer
   -H 'chatpay-account-id: ${demo.alice.accountId}' \\
   -d '{"idempotencyKey": "first", "recipientWalletId": "${demo.bob.walletId}", "amount": "1000", "memo": "lunch"}'
 `;
+}
