@@ -33,7 +33,7 @@ return redis.call('hget', KEYS[1], 'code')`;
 
 const USE = `
 if redis.call('hget', KEYS[1], 'code') ~= ARGV[1] then return 0 end
-return redis.call('hdel', KEYS[1], 'code', 'tries')`;
+return redis.call('hdel', KEYS[1], 'code')`;
 
 /** 6-digit codes. Without Redis none can be sent or proved. */
 export function openCodes({ redis, config, log }: App) {

@@ -11,8 +11,8 @@ const OPEN_MAX = 20_000;
 const OPEN_MS = 10_000;
 const CHANNEL = "chatpay:revoked";
 
-/** The sessions and keys that are open, by their ids; `fetch` looks up those that are not known to be. */
-export type OpenIds = LRUCache<string, true, Caller["kind"]>;
+/** Whether a session or key is open, by its id; `fetch` looks up what is not known. */
+export type OpenIds = LRUCache<string, boolean, Caller["kind"]>;
 
 const openIdsOf = new WeakMap<App, OpenIds>();
 
@@ -24,11 +24,11 @@ export function watchOpenIds(app: App): OpenIds {
     ttl: OPEN_MS,
     // Who asked before a revocation may go on; the answer is not kept.
     ignoreFetchAbort: true,
-    async fetchMethod(text, _stale, { context: kind }) {
+    fetchMethod(text, _stale, { context: kind }) {
       const id = BigInt(text);
-      if (kind === "person") return (await isSessionOpen(db, id)) || undefined;
+      if (kind === "person") return isSessionOpen(db, id);
       markKeyUsed(db, id, new Date()).catch((err: unknown) => log.warn({ err }, "the use of an API key was not noted"));
-      return (await isKeyOpen(db, id)) || undefined;
+      return isKeyOpen(db, id);
     },
   });
   openIdsOf.set(app, openIds);
