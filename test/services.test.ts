@@ -1,5 +1,4 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import mysql from "mysql2/promise";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
@@ -11,7 +10,8 @@ const flags = ["--performance-schema=OFF", "--innodb-buffer-pool-size=32M"];
 const start = () => startMysql({ dir, flags });
 
 beforeAll(async () => {
-  dir = await mkdtemp(join(tmpdir(), "chatpay-"));
+  dir = await mkdtemp(join(inject("runDir"), "own-"));
+  await start();
 });
 
 afterAll(async () => {
@@ -61,7 +61,7 @@ test("a server that ends without being asked to says so, with the end of its log
 
 test("a port that somebody else has is named", async () => {
   const taken = Number(new URL(inject("redisUrl")).port);
-  const own = await mkdtemp(join(tmpdir(), "chatpay-"));
+  const own = await mkdtemp(join(inject("runDir"), "own-"));
 
   await expect(startRedis({ dir: own, port: taken })).rejects.toThrow(`Port ${taken}, where Redis should listen`);
 

@@ -1,11 +1,11 @@
 import { spawn } from "node:child_process";
-import { mkdir, open, readFile, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import mysql from "mysql2/promise";
 import { findPrograms, type Program } from "./programs.ts";
-import { freePort, fullDisk, isFree, isRunning, lastLines, needSpace, readFrom, run } from "./system.ts";
+import { exists, freePort, fullDisk, isFree, isRunning, lastLines, needSpace, readFrom, run } from "./system.ts";
 
 const START_TIMEOUT_MS = 120_000;
 const CONNECT_TIMEOUT_MS = 2_000;
@@ -95,10 +95,12 @@ export const startMysql = (options: ServerOptions) => startServer(options, mysql
 /** A Redis that keeps what it holds when it is stopped in good order. */
 export const startRedis = (options: ServerOptions) => startServer(options, redisIn);
 
-/** Stops what `startServices` left running in `dir` when its process was killed. */
+/** Stops the servers whose directories are in `dir`, after the process that started them was killed. */
 export async function stopAbandoned(dir: string) {
-  await (await findRunning(join(dir, "mysql"), mysqlIn))?.stop();
-  await (await findRunning(join(dir, "redis"), redisIn))?.stop();
+  for (const name of await readdir(dir)) {
+    const kindIn = (await exists(join(dir, name, "data/mysqld.pid"))) ? mysqlIn : redisIn;
+    await (await findRunning(join(dir, name), kindIn))?.stop();
+  }
 }
 
 function mysqlIn(dir: string): Kind {
@@ -256,18 +258,33 @@ async function launch(
   return { failure: await report(`${kind.name} ${why}.`, dir, size) };
 }
 
+/** The servers that end with this process, also when it ends without stopping them. */
+const ours = new Set<number>();
+process.on("exit", () => {
+  for (const pid of ours) {
+    try {
+      process.kill(pid, "SIGTERM");
+    } catch {
+      // It ended a moment ago.
+    }
+  }
+});
+
 function handle(kind: Kind, dir: string, port: number, pid: number, isOurs: boolean): Server {
   let isWanted = true;
+  if (isOurs) ours.add(pid);
   const end = async (signal: NodeJS.Signals) => {
     isWanted = false;
     if (await isRunning(pid)) process.kill(pid, signal);
     while (await isRunning(pid)) await sleep(POLL_MS);
+    ours.delete(pid);
   };
   return {
     port,
     pid,
     url: kind.url(port),
     died: watch(pid).then(async () => {
+      ours.delete(pid);
       if (!isWanted) return never;
       const { size } = await stat(join(dir, "server.log"));
       return report(`${kind.name} (process ${pid}) has ended and nobody asked it to.`, dir, Math.max(0, size - 4_096));
@@ -292,7 +309,7 @@ async function report(what: string, dir: string, logStart: number) {
 
 /** Makes the data directory once, beside its place, so that one that was interrupted is never taken for whole. */
 async function initialize(words: string[], dir: string, data: string) {
-  if (await stat(join(data, "mysql.ibd")).catch(() => undefined)) return;
+  if (await exists(data)) return;
   const fresh = join(dir, "data.new");
   await rm(fresh, { recursive: true, force: true });
   const [program = "", ...args] = words;

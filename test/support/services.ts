@@ -9,6 +9,8 @@ declare module "vitest" {
     /** A MySQL where tests make databases of their own; the address names none. */
     mysqlUrl: string;
     redisUrl: string;
+    /** Where tests keep servers of their own, so that a later run finds what this one leaves. */
+    runDir: string;
   }
 }
 
@@ -19,6 +21,7 @@ let services: Services;
 /** One MySQL and one Redis for the whole run, in a directory that goes away with it. */
 export async function setup(project: TestProject) {
   await removeAbandoned();
+  await mkdir(dir, { recursive: true });
   services = await startServices({
     dir,
     databaseUrl: process.env.CHATPAY_TEST_DATABASE_URL,
@@ -30,6 +33,7 @@ export async function setup(project: TestProject) {
   mysqlUrl.pathname = "";
   project.provide("mysqlUrl", mysqlUrl.href);
   project.provide("redisUrl", services.redisUrl);
+  project.provide("runDir", dir);
 }
 
 export async function teardown() {
