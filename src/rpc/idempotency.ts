@@ -4,7 +4,9 @@ const KEY_CHARACTERS_MAX = 64;
 
 /** The call's idempotency key: from the field, or from the header that JSON callers may send instead. */
 export function idempotencyKeyOf(request: { idempotencyKey: string }, context: { requestHeader: Headers }): string {
-  const key = request.idempotencyKey || context.requestHeader.get("idempotency-key") || "";
+  // The field has a rule of its own, which the call has passed.
+  if (request.idempotencyKey !== "") return request.idempotencyKey;
+  const key = context.requestHeader.get("idempotency-key") ?? "";
   if (key === "" || key.length > KEY_CHARACTERS_MAX) throw idempotencyKeyMissing();
   return key;
 }

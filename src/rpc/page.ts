@@ -27,13 +27,17 @@ export function readPage(request: { pageSize: number; pageToken: string }, ...fi
 }
 
 function readToken(token: string, mark: string): bigint {
-  const [, cursor, tokenMark] = /^([0-9]{1,18})\.(.*)$/.exec(Buffer.from(token, "base64url").toString()) ?? [];
+  const [, cursor, tokenMark] = /^([0-9]{1,19})\.(.*)$/.exec(Buffer.from(token, "base64url").toString()) ?? [];
   if (cursor === undefined || tokenMark !== mark) throw pageTokenInvalid();
   return BigInt(cursor);
 }
 
 /** Of `size + 1` rows the page, and the token for the next if there is one. */
-export function splitPage<R>(rows: R[], page: Page, cursorOf: (row: R) => bigint): { rows: R[]; nextPageToken: string } {
+export function splitPage<R>(
+  rows: R[],
+  page: Page,
+  cursorOf: (row: R) => bigint,
+): { rows: R[]; nextPageToken: string } {
   const last = rows[page.size - 1];
   const more = rows.length > page.size && last !== undefined;
   return { rows: rows.slice(0, page.size), nextPageToken: more ? page.tokenAfter(cursorOf(last)) : "" };
