@@ -10,6 +10,7 @@ import { RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
 import { openAttempts } from "../src/account/attempts.ts";
 import { createAuthenticate } from "../src/account/authenticate.ts";
 import { openCodes } from "../src/account/codes.ts";
+import { keyedHash } from "../src/account/hash.ts";
 import { createKey, isKeyText, listKeys, revokeKey } from "../src/account/keys.ts";
 import { hashPassword, verifyPassword } from "../src/account/passwords.ts";
 import { unpackEvents } from "../src/ledger/queries.ts";
@@ -227,6 +228,21 @@ test("twenty sign-ups with one code open one account", async () => {
   expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
   const rows = await server.app.db.selectFrom("account").select("id").where("email", "=", proof.email).execute();
   expect(rows).toHaveLength(1);
+});
+
+test("an address has one account, which only the right code tells", async () => {
+  const { account, ...person } = await signUp();
+  const emailKey = keyedHash(server.app.config.hashSecret, "email", person.email).subarray(0, 16);
+  await ageCodes(MINUTE_MS);
+  const { code } = await openCodes(server.app).make({ emailKey, purpose: CodePurpose.SIGN_UP });
+
+  const wrongCode = code === "000000" ? "000001" : "000000";
+  expect(await reasonOf(accounts().signUp({ ...person, code: wrongCode }))).toBe(Reason.CODE_INVALID);
+  expect(await refusalOf(accounts().signUp({ ...person, code }))).toMatchObject({
+    code: Code.AlreadyExists,
+    reason: Reason.EMAIL_TAKEN,
+  });
+  expect(await eventsOf(account.id, "account.opened")).toHaveLength(1);
 });
 
 test("a password that is the address is refused, and costs no code", async () => {

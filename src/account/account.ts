@@ -39,6 +39,11 @@ export function openAccounts(app: App) {
     }
   }
 
+  async function judge(emailKey: Buffer, password: string) {
+    const account = await findAccountByEmail(db, emailKey);
+    return { account, isRight: await verifyPassword(password, account?.passwordHash) };
+  }
+
   return {
     /** The code is mailed after the answer, whose content and time say nothing of the address. Needs Redis. */
     async sendCode(email: string, purpose: CodePurpose) {
@@ -64,8 +69,10 @@ export function openAccounts(app: App) {
     async signIn(email: string, password: string): Promise<AccountRow> {
       const emailKey = emailKeyOf(email);
       await attempts.count(emailKey);
-      const account = await findAccountByEmail(db, emailKey);
-      const isRight = await verifyPassword(password, account?.passwordHash);
+      const { account, isRight } = await judge(emailKey, password).catch(async (error: unknown) => {
+        await attempts.giveBack(emailKey);
+        throw error;
+      });
       if (!account || !isRight) throw signInFailed();
       await attempts.forget(emailKey);
       return account;

@@ -22,6 +22,8 @@ export function openAttempts({ redis }: App) {
         throw error instanceof RateLimiterRes ? tooManyAttempts(error.msBeforeNext) : error;
       }
     },
+    /** The attempt was not judged, so it does not count. */
+    giveBack: (emailKey: Buffer) => limiter.reward(emailKey.toString("hex")),
     /** The right password came: what was tried before does not count. */
     forget: (emailKey: Buffer) => limiter.delete(emailKey.toString("hex")),
   };

@@ -70,8 +70,6 @@ export function openTokens({ tokenSecret, issuer }: Pick<Config, "tokenSecret" |
   }
 }
 
-export type AccessTokens = ReturnType<typeof openTokens>;
-
 export const newRefreshToken = () => randomBytes(32).toString("base64url");
 
 /** A refresh token has one next, which only this deployment can make: a repeated refresh is answered the same. */

@@ -23,8 +23,7 @@ export async function up(db: Kysely<unknown>) {
       account_id  bigint      not null,
       create_time datetime(3) not null,
       revoke_time datetime(3) null,
-      primary key (id),
-      key session_account (account_id)
+      primary key (id)
     )`.execute(db);
 
   await sql`
@@ -34,8 +33,7 @@ export async function up(db: Kysely<unknown>) {
       create_time datetime(3) not null,
       expire_time datetime(3) not null,
       use_time    datetime(3) null,
-      primary key (token_hash),
-      key refresh_token_session (session_id)
+      primary key (token_hash)
     )`.execute(db);
 
   await sql`

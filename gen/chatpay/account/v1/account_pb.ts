@@ -552,8 +552,10 @@ export const AccountService: GenService<{
   /**
    * SignUp opens an account with its main wallet, and signs in. The code proves the address.
    *
+   * A refused password costs no code.
+   *
    * Errors: INVALID_ARGUMENT CODE_INVALID, PASSWORD_TOO_SIMPLE; ALREADY_EXISTS EMAIL_TAKEN, only
-   * with the right code; UNAVAILABLE DEPENDENCY_UNAVAILABLE.
+   * with the right code; RESOURCE_EXHAUSTED OVERLOADED; UNAVAILABLE DEPENDENCY_UNAVAILABLE.
    *
    * @generated from rpc chatpay.account.v1.AccountService.SignUp
    */
@@ -563,9 +565,10 @@ export const AccountService: GenService<{
     output: typeof SignUpResponseSchema;
   },
   /**
-   * SignIn starts a session with address and password.
+   * SignIn starts a session with address and password. Ten wrong passwords close an address for 15
+   * minutes, whether or not it belongs to an account.
    *
-   * Errors: UNAUTHENTICATED SIGN_IN_FAILED; RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS.
+   * Errors: UNAUTHENTICATED SIGN_IN_FAILED; RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS, OVERLOADED.
    *
    * @generated from rpc chatpay.account.v1.AccountService.SignIn
    */
@@ -577,7 +580,8 @@ export const AccountService: GenService<{
   /**
    * RefreshTokens gives a new pair of tokens for a refresh token, which is used up. A used one coming
    * back ends its session and is told in the event log; a retry within 10 seconds gets the same new
-   * pair, so that a lost answer does no harm. It needs no access token.
+   * pair, so that a lost answer does no harm, unless the new one was used already. It needs no access
+   * token.
    *
    * Errors: UNAUTHENTICATED REFRESH_TOKEN_INVALID.
    *
@@ -599,7 +603,7 @@ export const AccountService: GenService<{
     output: typeof SignOutResponseSchema;
   },
   /**
-   * GetAccount returns the caller's account; an operator may read any.
+   * GetAccount returns the caller's account; an operator names the one to read.
    *
    * Errors: NOT_FOUND ACCOUNT_NOT_FOUND.
    *
