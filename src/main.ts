@@ -1,7 +1,6 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import { pino } from "pino";
-import { CallerKind } from "../gen/chatpay/auth/v1/auth_pb.ts";
-import { createKey, listKeys, revokeKey } from "./account/keys.ts";
+import { createKey, KEY_KINDS, type KeyKind, keyKindOf, listKeys, revokeKey } from "./account/keys.ts";
 import { createApp, openRedis } from "./app.ts";
 import { type Config, ConfigError, readConfig, readDatabaseUrl, readRedisUrl } from "./config.ts";
 import { type Db, openDatabase } from "./db/database.ts";
@@ -15,9 +14,6 @@ import { postingSources } from "./sources.ts";
 
 const FAILED = 1;
 const MISUSED = 2;
-
-const KINDS = { service: CallerKind.SERVICE, partner: CallerKind.PARTNER, operator: CallerKind.OPERATOR } as const;
-type KeyKind = keyof typeof KINDS;
 
 const print = (line: string) => process.stdout.write(`${line}\n`);
 
@@ -67,7 +63,7 @@ const key = program.command("key").description("Make, list and revoke API keys."
 key
   .command("create")
   .description("Make an API key. It is shown once and stored as a hash.")
-  .addOption(new Option("--kind <kind>", "who will hold it").choices(Object.keys(KINDS)).makeOptionMandatory())
+  .addOption(new Option("--kind <kind>", "who will hold it").choices(KEY_KINDS).makeOptionMandatory())
   .requiredOption("--name <name>", "what to call it in lists, at most 100 characters")
   .option("--partner <id>", "the partner that the key is for; with --kind partner", idArgument)
   .option("--expires <time>", "when it stops working, as 2027-01-31T00:00:00Z; never if not given", timeArgument)
@@ -80,10 +76,7 @@ key
       const ids = await leaseIds(db, () => {});
       try {
         const { kind, name, partner, expires } = options;
-        const made = await createKey(
-          { db, newId: ids.newId },
-          { kind: KINDS[kind], name, partnerId: partner, expireTime: expires },
-        );
+        const made = await createKey({ db, newId: ids.newId }, { kind, name, partnerId: partner, expireTime: expires });
         print(`id   ${made.row.id}`);
         print(`key  ${made.key}`);
       } finally {
@@ -99,7 +92,7 @@ key
     withDatabase(async (db) => {
       const rows = (await listKeys(db)).map((row) => [
         String(row.id),
-        Object.keys(KINDS).find((kind) => KINDS[kind as KeyKind] === row.kind) ?? "",
+        keyKindOf(row),
         `…${row.ending}`,
         row.revokeTime ? "revoked" : row.expireTime && row.expireTime <= new Date() ? "expired" : "valid",
         row.lastUseTime?.toISOString() ?? "never used",
@@ -155,7 +148,8 @@ async function serve(config: Config) {
 
 async function verify(databaseUrl: string, json: boolean): Promise<boolean> {
   for await (const finding of verifyBooks(databaseUrl, postingSources)) {
-    if (json) print(JSON.stringify(finding, (_, value) => (typeof value === "bigint" ? String(value) : value)));
+    if (json)
+      print(JSON.stringify(finding, (_, value: unknown) => (typeof value === "bigint" ? String(value) : value)));
     else if (finding.kind === "progress") process.stderr.write(`${finding.check}: ${finding.rows} rows\n`);
     else if (finding.kind === "difference") print(`${finding.check}: ${finding.subject}: ${finding.message}`);
     else {
