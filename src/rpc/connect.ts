@@ -6,7 +6,7 @@ import {
   type Http2ServerResponse,
 } from "node:http2";
 import type { DescMethod } from "@bufbuild/protobuf";
-import { cors, createConnectRouter } from "@connectrpc/connect";
+import { Code, ConnectError, cors, createConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import {
   compressionBrotli,
   compressionGzip,
@@ -15,6 +15,7 @@ import {
 } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
 import type { ServedRoute } from "./route.ts";
+import { requestInvalid } from "../errors.ts";
 import { plainError } from "./observe.ts";
 
 type Request = IncomingMessage | Http2ServerRequest;
@@ -67,7 +68,8 @@ export function createConnectServers(options: ConnectOptions) {
 
 function handler({ routes, log, corsOrigins, secure, readMaxBytes, requestMs, closing }: ConnectOptions) {
   const acceptCompression = [compressionGzip, compressionBrotli];
-  const router = createConnectRouter({ acceptCompression, readMaxBytes, maxTimeoutMs: TIMER_MAX_MS });
+  const maxTimeoutMs = TIMER_MAX_MS;
+  const router = createConnectRouter({ acceptCompression, readMaxBytes, maxTimeoutMs, requestGate: explainRefusals });
   for (const { service, implementation, interceptors } of routes)
     router.service(service, implementation, { interceptors });
   const rpcs = new Map(router.handlers.map((rpc) => [rpc.requestPath, rpc]));
@@ -103,6 +105,19 @@ function handler({ routes, log, corsOrigins, secure, readMaxBytes, requestMs, cl
       response.end();
     });
   };
+}
+
+/**
+ * Connect refuses bytes that are no message before any interceptor, as INTERNAL where they are binary. It shows the error
+ * only to whoever listens to the end of the call, just before it is written.
+ */
+function explainRefusals({ signal }: HandlerContext) {
+  signal.addEventListener("abort", () => {
+    const error: unknown = signal.reason;
+    if (!(error instanceof ConnectError) || error.details.length > 0) return;
+    if (error.rawMessage.startsWith("parse binary")) Object.assign(error, { code: Code.InvalidArgument });
+    if (error.code === Code.InvalidArgument) error.details = requestInvalid(error.rawMessage).details;
+  });
 }
 
 /** HTTP/1.1 has a timeout for this of its own. */

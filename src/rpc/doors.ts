@@ -108,7 +108,7 @@ export async function openDoors({ config, log, metrics, routes, authenticate, he
     ...limits,
   });
   const front = openFront({ ...servers, tls: config.tls, ...limits });
-  const grpc = createGrpcServer(servedAt("grpc"), limits);
+  const grpc = createGrpcServer(servedAt("grpc"), limits, config.tls);
   const internal = createInternalServer(registry, pulse);
   const force = () => {
     pulse.stop();
@@ -120,7 +120,7 @@ export async function openDoors({ config, log, metrics, routes, authenticate, he
 
   try {
     const connectPort = await listen(front.server, config.connectPort, config.host);
-    const grpcPort = await grpc.listen(config.grpcPort, config.host, config.tls);
+    const grpcPort = await listen(grpc.server, config.grpcPort, config.host);
     const internalPort = await listen(internal, config.internalPort, config.internalHost);
     return { connectPort, grpcPort, internalPort, stop, force };
   } catch (error) {

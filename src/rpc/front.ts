@@ -83,6 +83,7 @@ export function openFront({ http1, http2, tls, greetingMs, idleMs, connectionsMa
     },
     destroy() {
       server.close();
+      for (const session of sessions) session.destroy();
       for (const socket of sockets) socket.destroy();
     },
   };

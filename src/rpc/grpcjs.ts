@@ -1,6 +1,5 @@
-import { once } from "node:events";
-import { isIPv6 } from "node:net";
-import { promisify } from "node:util";
+import { type EventEmitter, once } from "node:events";
+import { createServer, type Socket } from "node:net";
 import { create, type DescMethod, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
 import {
   Code,
@@ -22,7 +21,7 @@ import {
   type ServerWritableStream,
   type sendUnaryData,
 } from "@grpc/grpc-js";
-import { deadlineExceeded } from "../errors.ts";
+import { deadlineExceeded, requestInvalid } from "../errors.ts";
 import type { ServedRoute } from "./route.ts";
 import { mapped, one, only } from "./stream.ts";
 
@@ -44,6 +43,7 @@ const TYPES = {
 
 export interface GrpcLimits {
   readMaxBytes: number;
+  connectionsMax: number;
   streamsPerConnection: number;
   keepaliveMs: number;
   keepaliveTimeoutMs: number;
@@ -52,7 +52,7 @@ export interface GrpcLimits {
 }
 
 /** The routes through grpc-js, behind the same interceptors as at the Connect door. */
-export function createGrpcServer(routes: ServedRoute[], limits: GrpcLimits) {
+export function createGrpcServer(routes: ServedRoute[], limits: GrpcLimits, tls?: { cert: Buffer; key: Buffer }) {
   const server = new Server({
     "grpc.enable_channelz": 0,
     "grpc.max_receive_message_length": limits.readMaxBytes,
@@ -63,23 +63,31 @@ export function createGrpcServer(routes: ServedRoute[], limits: GrpcLimits) {
     "grpc.max_connection_age_grace_ms": limits.connectionAgeGraceMs,
   });
   for (const served of routes) register(server, served);
-  let address: string | undefined;
+
+  // grpc-js cannot cut connections that it has asked to close, so the port and its sockets are ours.
+  const sockets = new Set<Socket>();
+  const { injectConnection } = server.createConnectionInjector(
+    tls
+      ? ServerCredentials.createSsl(null, [{ cert_chain: tls.cert, private_key: tls.key }])
+      : ServerCredentials.createInsecure(),
+  );
+  const port = createServer({ noDelay: true }, (socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+    injectConnection(socket);
+  });
+  port.maxConnections = limits.connectionsMax;
   return {
-    async listen(port: number, host: string, tls?: { cert: Buffer; key: Buffer }) {
-      const credentials = tls
-        ? ServerCredentials.createSsl(null, [{ cert_chain: tls.cert, private_key: tls.key }])
-        : ServerCredentials.createInsecure();
-      const name = isIPv6(host) ? `[${host}]` : host;
-      const bind = promisify(server.bindAsync.bind(server));
-      const bound = await bind(`${name}:${port}`, credentials);
-      address = `${name}:${bound}`;
-      return bound;
+    server: port,
+    /** Takes no more connections, and waits until each of those there has the last answer it waits for. */
+    async close() {
+      port.close();
+      server.tryShutdown(() => {});
+      await once(port, "close");
     },
-    close: promisify(server.tryShutdown.bind(server)),
     destroy() {
-      // Without channelz `forceShutdown` closes no connection.
-      if (address) server.drain(address, 0);
-      server.forceShutdown();
+      port.close();
+      for (const socket of sockets) socket.destroy();
     },
   };
 }
@@ -112,7 +120,8 @@ async function answer(
   const cancel = new AbortController();
   const context = contextOf(method, call, cancel.signal);
   let over = false;
-  call.once("cancelled", () => {
+  const events: EventEmitter = call;
+  events.once("cancelled", () => {
     if (!over) cancel.abort(cancellation(call));
   });
   try {
@@ -186,7 +195,7 @@ function requestOf(method: DescMethod, call: Call, context: HandlerContext) {
     try {
       return fromBinary(method.input, bytes);
     } catch (failure) {
-      throw ConnectError.from(failure, Code.InvalidArgument);
+      throw requestInvalid(`parse binary: ${(failure as Error).message}`);
     }
   };
   switch (method.methodKind) {

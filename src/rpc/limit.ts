@@ -16,10 +16,7 @@ export const bound =
       const response = await orAborted(next({ ...request, signal }), signal);
       return response.stream ? { ...response, message: untilAborted(response.message, signal) } : response;
     }
-    const { promise, resolve, reject } = Promise.withResolvers<Awaited<ReturnType<typeof next>>>();
-    const timer = setTimeout(() => reject(deadlineExceeded()), maxTimeoutMs);
-    orAborted(next(request), request.signal).then(resolve, reject);
-    return promise.finally(() => clearTimeout(timer));
+    return orAborted(next(request), request.signal, { ms: maxTimeoutMs, end: deadlineExceeded });
   };
 
 /** Refuses at once what is above the limit, so that what was taken is answered in time. */

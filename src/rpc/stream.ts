@@ -1,10 +1,31 @@
-/** The work, or the reason of the abort, whichever comes first. The work itself goes on; its signal tells it to stop. */
-export function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+/**
+ * The work, or the reason of the abort, or the error that `ms` of time end with, whichever comes first. The work itself
+ * goes on; its own signal tells it to stop.
+ */
+export function orAborted<T>(
+  work: Promise<T>,
+  signal: AbortSignal,
+  most?: { ms: number; end: () => Error },
+): Promise<T> {
   return new Promise((resolve, reject) => {
     const abort = () => reject(signal.reason as Error);
-    if (signal.aborted) abort();
+    const timer = most && setTimeout(() => reject(most.end()), most.ms);
+    const tidy = () => {
+      signal.removeEventListener("abort", abort);
+      clearTimeout(timer);
+    };
     signal.addEventListener("abort", abort);
-    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+    if (signal.aborted) abort();
+    work.then(
+      (result) => {
+        tidy();
+        resolve(result);
+      },
+      (failure: Error) => {
+        tidy();
+        reject(failure);
+      },
+    );
   });
 }
 
