@@ -1,9 +1,9 @@
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { pino } from "pino";
 import { createKey, KEY_KINDS, type KeyKind, keyKindOf, listKeys, revokeKey } from "./account/keys.ts";
 import { createApp, openRedis } from "./app.ts";
 import { type Config, ConfigError, readConfig, readDatabaseUrl, readRedisUrl } from "./config.ts";
-import { type Db, openDatabase } from "./db/database.ts";
+import { type Db, errorNumber, openDatabase } from "./db/database.ts";
 import { migrate } from "./db/migrate.ts";
 import { leaseIds } from "./id.ts";
 import { verifyBooks } from "./ledger/verify.ts";
@@ -14,6 +14,8 @@ import { postingSources } from "./sources.ts";
 
 const FAILED = 1;
 const MISUSED = 2;
+/** As MySQL numbers it. */
+const TABLE_MISSING = 1146;
 
 const print = (line: string) => process.stdout.write(`${line}\n`);
 
@@ -190,15 +192,16 @@ function explain(error: unknown): { message: string; exitCode: number } {
   const { code, message } = error as { code?: string; message?: string };
   if (code === "EADDRINUSE") return { message: `a port is taken: ${message}`, exitCode: FAILED };
   if (code === "ECONNREFUSED") return { message: `MySQL does not answer: ${message || code}`, exitCode: FAILED };
+  if (errorNumber(error) === TABLE_MISSING)
+    return { message: "the tables are not there yet; run: chatpay migrate", exitCode: FAILED };
   return { message: message || String(error), exitCode: FAILED };
 }
 
 try {
   await program.parseAsync();
 } catch (error) {
-  const { code, exitCode } = error as { code?: string; exitCode?: number };
-  if (code?.startsWith("commander.")) {
-    process.exitCode = exitCode === 0 ? 0 : MISUSED;
+  if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode === 0 ? 0 : MISUSED;
   } else {
     const explained = explain(error);
     process.stderr.write(`chatpay: ${explained.message}\n`);

@@ -1,6 +1,6 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { ErrorInfoSchema, Reason, ReasonSchema } from "../../gen/chatpay/error/v1/error_pb.ts";
+import { ErrorInfoSchema, type Reason, ReasonSchema } from "../../gen/chatpay/error/v1/error_pb.ts";
 import { routes } from "../../src/routes.ts";
 import type { Credential, Door, TestServer } from "./server.ts";
 
