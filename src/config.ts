@@ -6,9 +6,9 @@ import { z } from "zod";
  * The environment as one typed object; nothing else reads it. Every wrong value is named in one message.
  */
 
-const port = (standard: number) => z.coerce.number().int().min(0).max(65_535).default(standard);
-const whole = (standard: number, min: number, max: number) =>
-  z.coerce.number().int().min(min).max(max).default(standard);
+const integer = z.coerce.number("must be a whole number").int("must be a whole number");
+const port = (standard: number) => integer.min(0).max(65_535).default(standard);
+const whole = (standard: number, min: number, max: number) => integer.min(min).max(max).default(standard);
 const url = (...schemes: string[]) =>
   z.string().refine((text) => URL.canParse(text) && schemes.includes(new URL(text).protocol.slice(0, -1)), {
     error: `must be a URL that starts with ${schemes.map((scheme) => `${scheme}://`).join(" or ")}`,
@@ -74,9 +74,9 @@ export class ConfigError extends Error {}
 export function readConfig(env: NodeJS.ProcessEnv = process.env) {
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ""));
   const parsed = environment.safeParse(given);
-  const problems = parsed.success
-    ? []
-    : parsed.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`);
+  const problems = (parsed.error?.issues ?? []).map(({ path: [name], message }) =>
+    problemOf(String(name), given, message),
+  );
   if (given.CHATPAY_MODE !== "development") {
     for (const name of SECRETS) {
       if (given[name] === undefined) problems.push(`${name}: required in production: 64 hexadecimal digits`);
@@ -125,9 +125,12 @@ export const readRedisUrl = (env: NodeJS.ProcessEnv = process.env) => readOne("R
 
 function readOne(name: "DATABASE_URL" | "REDIS_URL", env: NodeJS.ProcessEnv): string {
   const parsed = environment.shape[name].safeParse(env[name]);
-  if (!parsed.success) throw new ConfigError(`${name}: ${parsed.error.issues[0]?.message}`);
+  if (!parsed.success) throw new ConfigError(problemOf(name, env, parsed.error.issues[0]?.message));
   return parsed.data;
 }
+
+const problemOf = (name: string, env: NodeJS.ProcessEnv, message = "wrong") =>
+  `${name}: ${env[name] === undefined ? "required" : message}`;
 
 function readTls(env: Record<string, string | undefined>, problems: string[]) {
   const files = { cert: env.CHATPAY_TLS_CERT_FILE, key: env.CHATPAY_TLS_KEY_FILE };
