@@ -26,7 +26,11 @@ export function refusal(
 // Who is calling
 
 export const credentialMissing = () =>
-  refusal(Code.Unauthenticated, Reason.CREDENTIAL_MISSING, "send a credential: authorization: Bearer <token or API key>");
+  refusal(
+    Code.Unauthenticated,
+    Reason.CREDENTIAL_MISSING,
+    "send a credential: authorization: Bearer <token or API key>",
+  );
 
 export const credentialInvalid = () =>
   refusal(Code.Unauthenticated, Reason.CREDENTIAL_INVALID, "the credential is not valid, or not any more");
@@ -77,7 +81,11 @@ export const signInFailed = () =>
   refusal(Code.Unauthenticated, Reason.SIGN_IN_FAILED, "address and password do not belong together");
 
 export const refreshTokenInvalid = () =>
-  refusal(Code.Unauthenticated, Reason.REFRESH_TOKEN_INVALID, "the refresh token is not valid, or not any more; sign in");
+  refusal(
+    Code.Unauthenticated,
+    Reason.REFRESH_TOKEN_INVALID,
+    "the refresh token is not valid, or not any more; sign in",
+  );
 
 export const passwordTooSimple = () =>
   refusal(Code.InvalidArgument, Reason.PASSWORD_TOO_SIMPLE, "choose a password that is not your address");
@@ -183,7 +191,13 @@ export const dependencyUnavailable = (name: string, retryAfterMs = 1_000) =>
   );
 
 export const shuttingDown = () =>
-  refusal(Code.Unavailable, Reason.SHUTTING_DOWN, "the server is stopping; try again with the same idempotency key", {}, 0);
+  refusal(
+    Code.Unavailable,
+    Reason.SHUTTING_DOWN,
+    "the server is stopping; try again with the same idempotency key",
+    {},
+    0,
+  );
 
 export const deadlineExceeded = () =>
   refusal(

@@ -98,7 +98,6 @@ export const tables = {
     /** Transfer_State of the proto. */
     state: number,
     idempotencyKey: bytes,
-    requestHash: bytes,
     createTime: time,
   },
   /** An operator's credit (positive) or debit (negative) of a wallet. */
@@ -110,7 +109,6 @@ export const tables = {
     reason: text,
     apiKeyId: bigint,
     idempotencyKey: bytes,
-    requestHash: bytes,
     createTime: time,
   },
   partner: {
@@ -118,7 +116,6 @@ export const tables = {
     name: text,
     walletId: bigint,
     idempotencyKey: bytes,
-    requestHash: bytes,
     createTime: time,
   },
   payment: {
@@ -136,7 +133,6 @@ export const tables = {
     state: number,
     /** Made of the partner and the order key: an order is paid once. */
     idempotencyKey: bytes,
-    requestHash: bytes,
     createTime: time,
   },
   account: {

@@ -162,7 +162,7 @@ export function openBooks(batchId: bigint, now: Date, newId: NewId, locked: Lock
 
   function insert<T extends TableName>(table: T, row: Row<T>): Row<T> {
     const rows = entry(writes.inserted, table, () => []);
-    rows.push(row as Row<TableName>);
+    rows.push(row);
     undos.push(() => rows.pop());
     if (table === "hold") {
       const hold = row as HoldRow;
@@ -268,7 +268,8 @@ function positive(amount: bigint) {
   if (amount <= 0n) throw new Error(`${amount} is no amount to move`);
 }
 
-function entry<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+/** The value of a key, made when there is none. */
+export function entry<K, V>(map: Map<K, V>, key: K, make: () => V): V {
   let value = map.get(key);
   if (value === undefined) map.set(key, (value = make()));
   return value;

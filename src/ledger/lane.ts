@@ -3,9 +3,16 @@ import type { Logger } from "pino";
 import { errorNumber, isConnectionLost, isDuplicateKey, isRetryable, pause } from "../db/database.ts";
 import type { Row } from "../db/schema.ts";
 import { openSession, type Session } from "../db/session.ts";
-import { deadlineExceeded, dependencyUnavailable, idempotencyKeyReused, overloaded, shuttingDown } from "../errors.ts";
+import {
+  batchAborted,
+  deadlineExceeded,
+  dependencyUnavailable,
+  idempotencyKeyReused,
+  overloaded,
+  shuttingDown,
+} from "../errors.ts";
 import type { NewId } from "../id.ts";
-import { type Books, type LockedTable, type OnceTable, openBooks } from "./books.ts";
+import { type Books, entry, LOCK_ORDER, type LockedTable, type OnceTable, openBooks } from "./books.ts";
 import {
   chainHash,
   commitBatch,
@@ -31,10 +38,10 @@ import {
 export interface Once<T> {
   table: OnceTable;
   key: Buffer;
-  /** Tells requests apart: the same key with another hash is refused. */
-  requestHash?: Buffer;
+  /** Whether the first row came of the same request; the key of another request is refused. */
+  isRepeat?(first: T): boolean;
   /** What a repeat answers with, if not the first row. It may throw a refusal. */
-  repeat?(first: Row<OnceTable>): T;
+  repeat?(first: T): T;
 }
 
 export interface Command<T> {
@@ -63,7 +70,10 @@ export interface Lane {
   submit<T>(command: Command<T>, call?: Call): Promise<Result<T>>;
   /** Runs commands one after the other, each on its own. Answers each, in order. */
   submitEach<T>(commands: Command<T>[], call?: Call): Promise<Settled<T>[]>;
-  /** Runs commands in one transaction: all, or none when one is refused. Answers each, in order. */
+  /**
+   * Runs commands in one transaction: all, or none when one is refused; the others are then answered with
+   * BATCH_ABORTED, unless an earlier batch had done them. Answers each, in order.
+   */
   submitTogether<T>(commands: Command<T>[], call?: Call): Promise<Settled<T>[]>;
   /** How many commands wait or run. */
   size(): number;
@@ -297,16 +307,10 @@ function touchedBy(units: Unit[]): Touched {
   const touched: Touched = { ids: new Map(), keys: new Map() };
   for (const { commands } of units) {
     for (const { touches, once } of commands) {
-      for (const table of Object.keys(touches) as LockedTable[]) {
-        let ids = touched.ids.get(table);
-        if (!ids) touched.ids.set(table, (ids = new Set()));
-        for (const id of touches[table] ?? []) ids.add(id);
+      for (const table of LOCK_ORDER) {
+        for (const id of touches[table] ?? []) entry(touched.ids, table, () => new Set<bigint>()).add(id);
       }
-      if (once) {
-        let keys = touched.keys.get(once.table);
-        if (!keys) touched.keys.set(once.table, (keys = new Map()));
-        keys.set(keyText(once.key), once.key);
-      }
+      if (once) entry(touched.keys, once.table, () => new Map<string, Buffer>()).set(keyText(once.key), once.key);
     }
   }
   return touched;
@@ -331,7 +335,12 @@ function decideUnit(unit: Unit, open: ReturnType<typeof openBooks>, known: Known
   }
   open.undo();
   for (const { once, text } of made) known.get(once.table)?.delete(text);
-  return outcomes;
+  // A repeat of what an earlier batch made still stands; whatever else was decided did not happen.
+  return outcomes.map((outcome, i) => {
+    const once = unit.commands[i]?.once;
+    const stands = once && known.get(once.table)?.has(keyText(once.key));
+    return outcome.result && !stands ? { error: batchAborted() } : outcome;
+  });
 }
 
 function decideOne(
@@ -345,9 +354,7 @@ function decideOne(
   const text = keyText(once.key);
   const first = rows?.get(text);
   if (first) {
-    if (once.requestHash && "requestHash" in first && !once.requestHash.equals(first.requestHash as Buffer)) {
-      throw idempotencyKeyReused();
-    }
+    if (once.isRepeat && !once.isRepeat(first)) throw idempotencyKeyReused();
     return { value: once.repeat ? once.repeat(first) : first, replayed: true };
   }
   const value = decide(books);

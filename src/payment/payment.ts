@@ -3,7 +3,7 @@ import { Entry_Cause, Wallet_Kind, Wallet_State } from "../../gen/chatpay/wallet
 import type { PartnerRow, PaymentRow } from "../db/schema.ts";
 import { itemsPartlyPriced, itemsSumMismatch } from "../errors.ts";
 import type { Command } from "../ledger/lane.ts";
-import { OPERATORS, onceKeyOf, requestHashOf } from "../ledger/once.ts";
+import { OPERATORS, onceKeyOf } from "../ledger/once.ts";
 
 /** One line of an order, as it is stored: amounts as decimal strings. */
 export interface Item {
@@ -57,7 +57,6 @@ export function approvePayment(payer: Payer, partner: PartnerRow, order: Payment
         items: JSON.stringify(items),
         state: Payment_State.CAPTURED,
         idempotencyKey,
-        requestHash: requestHashOf(payer.accountId, amount),
         createTime: books.now,
       });
     },
@@ -78,7 +77,7 @@ export function createPartner(order: { idempotencyKey: string; name: string }): 
   const idempotencyKey = onceKeyOf(OPERATORS, order.idempotencyKey);
   return {
     touches: {},
-    once: { table: "partner", key: idempotencyKey, requestHash: requestHashOf(order.name) },
+    once: { table: "partner", key: idempotencyKey, isRepeat: (first) => first.name === order.name },
     decide(books) {
       const id = books.newId();
       const walletId = books.newId();
@@ -102,7 +101,6 @@ export function createPartner(order: { idempotencyKey: string; name: string }): 
         name: order.name,
         walletId,
         idempotencyKey,
-        requestHash: requestHashOf(order.name),
         createTime: books.now,
       });
     },

@@ -3,7 +3,7 @@ import { Entry_Cause, Wallet_Kind } from "../../gen/chatpay/wallet/v1/wallet_pb.
 import type { TransferRow } from "../db/schema.ts";
 import { batchAborted, sameWallet, walletNotFound } from "../errors.ts";
 import type { Call, Command, Lane, Settled } from "../ledger/lane.ts";
-import { onceKeyOf, requestHashOf, scopeOf } from "../ledger/once.ts";
+import { onceKeyOf, scopeOf } from "../ledger/once.ts";
 
 /** The account whose money moves. */
 export interface Sender {
@@ -22,10 +22,17 @@ export interface Order {
 export function sendTransfer(sender: Sender, order: Order): Command<TransferRow> {
   const { recipientWalletId, amount, memo } = order;
   const idempotencyKey = onceKeyOf(scopeOf(sender), order.idempotencyKey);
-  const requestHash = requestHashOf(recipientWalletId, amount, memo);
   return {
     touches: { wallet: [sender.walletId, recipientWalletId] },
-    once: { table: "transfer", key: idempotencyKey, requestHash },
+    once: {
+      table: "transfer",
+      key: idempotencyKey,
+      isRepeat: (first) =>
+        first.senderWalletId === sender.walletId &&
+        first.recipientWalletId === recipientWalletId &&
+        first.amount === amount &&
+        first.memo === memo,
+    },
     decide(books) {
       if (recipientWalletId === sender.walletId) throw sameWallet(recipientWalletId);
       const recipient = books.wallet(recipientWalletId);
@@ -55,7 +62,6 @@ export function sendTransfer(sender: Sender, order: Order): Command<TransferRow>
         memo,
         state: Transfer_State.COMPLETED,
         idempotencyKey,
-        requestHash,
         createTime: books.now,
       });
     },

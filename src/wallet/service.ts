@@ -54,7 +54,7 @@ export const walletService = ({ db, lane }: App): ServiceImpl<typeof WalletServi
 
     async listWallets(request, context) {
       const owner = ownerOf(callerOf(context));
-      const page = readPage(request, ...Object.values(owner));
+      const page = readPage(request, markOf(owner));
       const wallets = await listWallets(db, owner, page.cursor ?? 0n, page.size + 1);
       const { rows, nextPageToken } = splitPage(wallets, page, ({ id }) => id);
       return { wallets: rows.map(toWallet), nextPageToken };
@@ -87,6 +87,11 @@ function ownerOf(caller: Caller): Owner {
       throw new Error("nobody owns no wallet");
   }
 }
+
+const markOf = (owner: Owner) => {
+  if (owner === "all") return owner;
+  return "accountId" in owner ? owner.accountId : owner.partnerId;
+};
 
 const toWallet = (row: WalletRow): Wallet =>
   create(WalletSchema, {

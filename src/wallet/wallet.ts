@@ -1,7 +1,7 @@
 import { Entry_Cause } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { type AdjustmentRow, BANK_CLEARING } from "../db/schema.ts";
 import type { Command } from "../ledger/lane.ts";
-import { OPERATORS, onceKeyOf, requestHashOf } from "../ledger/once.ts";
+import { OPERATORS, onceKeyOf } from "../ledger/once.ts";
 
 export interface AdjustmentOrder {
   idempotencyKey: string;
@@ -22,11 +22,14 @@ export function adjustWallet({
   ...order
 }: AdjustmentOrder): Command<AdjustmentRow> {
   const idempotencyKey = onceKeyOf(OPERATORS, order.idempotencyKey);
-  const requestHash = requestHashOf(walletId, amount, reason);
   const [from, to] = amount > 0n ? [BANK_CLEARING, walletId] : [walletId, BANK_CLEARING];
   return {
     touches: { wallet: [walletId, BANK_CLEARING] },
-    once: { table: "adjustment", key: idempotencyKey, requestHash },
+    once: {
+      table: "adjustment",
+      key: idempotencyKey,
+      isRepeat: (first) => first.walletId === walletId && first.amount === amount && first.reason === reason,
+    },
     decide(books) {
       const { accountId, currency } = books.wallet(walletId);
       const id = books.newId();
@@ -41,7 +44,6 @@ export function adjustWallet({
         reason,
         apiKeyId,
         idempotencyKey,
-        requestHash,
         createTime: books.now,
       });
     },
