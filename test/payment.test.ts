@@ -1,10 +1,11 @@
 import { randomUUID } from "node:crypto";
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import { afterAll, expect, test } from "vitest";
 import { Reason } from "../gen/chatpay/error/v1/error_pb.ts";
 import {
-  type ListPaymentsRequest,
+  type ListPaymentsRequestSchema,
   Payment_State,
   PaymentSchema,
   PaymentService,
@@ -223,7 +224,10 @@ test("payers and partners page through their payments, between two times", async
     // Payments of the same millisecond cannot be told apart.
     await new Promise((resolve) => setTimeout(resolve, 3));
   }
-  const amountsOf = async (payments: typeof operator, request: Partial<ListPaymentsRequest> = {}) => {
+  const amountsOf = async (
+    payments: typeof operator,
+    request: MessageInitShape<typeof ListPaymentsRequestSchema> = {},
+  ) => {
     const amounts: bigint[] = [];
     let pageToken = "";
     do {

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampDate, timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import { afterAll, expect, test } from "vitest";
@@ -6,7 +7,7 @@ import { Reason } from "../gen/chatpay/error/v1/error_pb.ts";
 import {
   type Entry,
   Entry_Cause,
-  type ListEntriesRequest,
+  type ListEntriesRequestSchema,
   Wallet_Kind,
   Wallet_State,
   WalletService,
@@ -43,7 +44,7 @@ const setState = (walletId: string, state: Wallet_State) =>
 
 async function statementOf(
   { wallets, walletId }: Pick<Person, "wallets" | "walletId">,
-  request: Partial<ListEntriesRequest> = {},
+  request: MessageInitShape<typeof ListEntriesRequestSchema> = {},
 ): Promise<Entry[]> {
   const entries: Entry[] = [];
   let pageToken = "";
@@ -112,7 +113,7 @@ test("a statement between two times has what happened at the first, and not at t
   }
   const times = (await statementOf(alice)).map(({ createTime }) => createTime).reverse();
 
-  const memosOf = async (request: Partial<ListEntriesRequest>) =>
+  const memosOf = async (request: MessageInitShape<typeof ListEntriesRequestSchema>) =>
     (await statementOf(alice, { pageSize: 1, ...request })).map(({ memo }) => memo);
 
   expect(await memosOf({ startTime: times[1], endTime: times[3] })).toEqual(["two", "one"]);

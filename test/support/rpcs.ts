@@ -22,7 +22,10 @@ export async function call(
 ): Promise<unknown> {
   const client = server.client(method.parent, credential, door) as Record<string, (request: object) => unknown>;
   const answer = client[method.localName]?.(request);
-  return method.methodKind === "server_streaming" ? Array.fromAsync(answer as AsyncIterable<unknown>) : answer;
+  if (method.methodKind !== "server_streaming") return answer;
+  const messages: unknown[] = [];
+  for await (const message of answer as AsyncIterable<unknown>) messages.push(message);
+  return messages;
 }
 
 /** The error that a call meets. */
