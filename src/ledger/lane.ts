@@ -18,6 +18,7 @@ import {
   commitBatch,
   contentHash,
   digestOf,
+  isAnyKnown,
   type Known,
   keyText,
   lastChange,
@@ -99,8 +100,12 @@ const QUEUE_MAX = 20_000;
 const BATCH_MAX = 512;
 const ATTEMPTS_MAX = 6;
 const OVERLOAD_RETRY_MS = 200;
+const CAREFUL_MS = 10_000;
 const RECONNECT_PAUSE_MS = 50;
 const RESOLVE_PAUSE_MAX_MS = 2_000;
+
+/** A key of the batch had been used before, which the batch did not know when it decided. */
+class RepeatMissed extends Error {}
 
 /** Commands that happen together or not at all; mostly just one. */
 interface Unit {
@@ -117,6 +122,9 @@ export function openLane(options: LaneOptions): Lane {
   let running: Promise<void> | undefined;
   let closing = false;
   let session: Session | undefined;
+  // A repeat is rare, and the unique index finds it. Keys are looked up beforehand only for some seconds after
+  // a start and after a repeat, when clients try again what was not answered.
+  let carefulUntilMs = performance.now() + CAREFUL_MS;
 
   function enqueue(commands: Command<unknown>[], call?: Call): Promise<Settled<unknown>[]> {
     const full = size + commands.length > queueMax;
@@ -166,7 +174,9 @@ export function openLane(options: LaneOptions): Lane {
         units.forEach((unit, i) => unit.settle(outcomes[i] as Settled<unknown>[]));
         return;
       } catch (error) {
-        const mayPass = isRetryable(error) || isDuplicateKey(error) || isConnectionLost(error);
+        const isRepeat = isDuplicateKey(error) || error instanceof RepeatMissed;
+        if (isRepeat) carefulUntilMs = performance.now() + CAREFUL_MS;
+        const mayPass = isRetryable(error) || isRepeat || isConnectionLost(error);
         if (mayPass && attempt < ATTEMPTS_MAX && !(closing && isConnectionLost(error))) {
           trouble("retry");
           await (isConnectionLost(error) ? sleep(RECONNECT_PAUSE_MS * 2 ** attempt) : pause(attempt));
@@ -194,12 +204,16 @@ export function openLane(options: LaneOptions): Lane {
     const start = performance.now();
     session ??= await openSession(databaseUrl);
     try {
-      const { locked, known } = await lockTouched(session, touchedBy(units));
+      const lookUp = start < carefulUntilMs;
+      const { locked, known } = await lockTouched(session, touchedBy(units), lookUp);
       const batchId = newId();
       const now = new Date(Math.max(Date.now(), lastChange(locked.wallet.values())));
       const open = openBooks(batchId, now, newId, locked);
       const outcomes = units.map((unit) => decideUnit(unit, open, known));
       const { writes } = open;
+      // Who is refused may have had it before: money that was sent cannot be sent again.
+      const doubtful = lookUp ? [] : refusedKeys(units, outcomes);
+      if (doubtful.length > 0 && (await isAnyKnown(session, doubtful))) throw new RepeatMissed();
 
       if (writes.events.length === 0 && writes.postings.length === 0 && !hasRows(writes.inserted, writes.changed)) {
         await session.run(["rollback"]);
@@ -315,6 +329,11 @@ function touchedBy(units: Unit[]): Touched {
   }
   return touched;
 }
+
+const refusedKeys = (units: Unit[], outcomes: Settled<unknown>[][]) =>
+  units.flatMap(({ commands }, i) =>
+    commands.flatMap(({ once }, j) => (once && !outcomes[i]?.[j]?.result ? [once] : [])),
+  );
 
 /** Decides the commands of a unit in order. When one is refused, none of them happens. */
 function decideUnit(unit: Unit, open: ReturnType<typeof openBooks>, known: Known): Settled<unknown>[] {

@@ -19,33 +19,53 @@ export const keyText = (key: Buffer) => key.toString("latin1");
 
 /**
  * Begins a transaction, locks what the batch touches (tables in one order, ids ascending, so that crossing
- * batches queue instead of deadlocking), then looks up the keys: whoever used one on these rows has committed.
+ * batches queue instead of deadlocking), then looks the keys up, if asked to: whoever used one on these rows
+ * has committed.
  */
-export async function lockTouched(session: Session, { ids, keys }: Touched): Promise<{ locked: Locked; known: Known }> {
+export async function lockTouched(
+  session: Session,
+  { ids, keys }: Touched,
+  lookUp: boolean,
+): Promise<{ locked: Locked; known: Known }> {
   const lockTables = LOCK_ORDER.filter((table) => ids.get(table)?.size);
-  const keyTables = [...keys.keys()];
+  const keyTables = lookUp ? [...keys.keys()] : [];
   const [, ...answers] = await session.run([
     "start transaction",
     ...lockTables.map((table) => {
       const ascending = BigInt64Array.from(ids.get(table) ?? []).sort();
       return selectRows(table, `where id in (${ascending.join(",")}) order by id for update`);
     }),
-    ...keyTables.map((table) => {
-      const values = [...(keys.get(table)?.values() ?? [])].map((key) => `x'${key.toString("hex")}'`);
-      return selectRows(table, `where ${columnName(table, ONCE_COLUMN[table] as never)} in (${values.join(",")})`);
-    }),
+    ...keyTables.map((table) => selectRows(table, whereKey(table, keys.get(table)?.values() ?? []))),
   ]);
 
   const locked: Locked = { wallet: new Map(), hold: new Map() };
   lockTables.forEach((table, i) => {
     for (const row of readRows(table, answers[i] ?? [])) (locked[table] as Map<bigint, typeof row>).set(row.id, row);
   });
-  const known: Known = new Map();
+  const known: Known = new Map([...keys.keys()].map((table) => [table, new Map()]));
   keyTables.forEach((table, i) => {
     const rows = readRows(table, answers[lockTables.length + i] ?? []);
     known.set(table, new Map(rows.map((row) => [keyText(onceKey(table, row)), row])));
   });
   return { locked, known };
+}
+
+const whereKey = (table: OnceTable, keys: Iterable<Buffer>) =>
+  `where ${columnName(table, ONCE_COLUMN[table] as never)} in (${Array.from(keys, (key) => `x'${key.toString("hex")}'`)})`;
+
+/** Whether one of these keys has made a row. */
+export async function isAnyKnown(session: Session, keys: { table: OnceTable; key: Buffer }[]): Promise<boolean> {
+  const byTable = Map.groupBy(keys, ({ table }) => table);
+  const statements = Array.from(byTable, ([table, ofTable]) =>
+    selectRows(
+      table,
+      `${whereKey(
+        table,
+        ofTable.map(({ key }) => key),
+      )} limit 1`,
+    ),
+  );
+  return (await session.run(statements)).some((rows) => rows.length > 0);
 }
 
 /** The unique key of a row. */
