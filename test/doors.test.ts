@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { setTimeout as pause } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import {
   compressionGzip,
@@ -12,7 +13,6 @@ import {
 } from "@connectrpc/connect-node";
 import { Client, credentials, Metadata, type ServiceError, type StatusObject } from "@grpc/grpc-js";
 import { expect, test, vi } from "vitest";
-import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { ErrorInfoSchema, Reason } from "../gen/chatpay/error/v1/error_pb.ts";
 import { EchoService, SayRequestSchema, type SayResponse, SayResponseSchema } from "../gen/echo/v1/echo_pb.ts";
 import { RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
@@ -125,11 +125,14 @@ test.for(ways)("%s: a failure tells nothing but where to look", async ([, transp
   await using echo = await openEcho();
   const client = createClient(EchoService, transport(echo));
 
+  const garbled = await failureOf(client.say({ act: "garble" }));
   const errors = [
     await failureOf(client.say({ act: "crash" })),
     await failureOf(drained(client.count({ to: 3n, act: "crash" }))),
   ];
 
+  expect(garbled.code).toBe(Code.Internal);
+  expect(garbled.message).not.toMatch(/안녕|illegal|ByteString/);
   for (const error of errors) {
     const [info] = error.findDetails(ErrorInfoSchema);
     expect(error.code).toBe(Code.Internal);

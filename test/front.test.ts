@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
-import { request as httpsRequest } from "node:https";
 import { connect as connectHttp2, constants } from "node:http2";
+import { request as httpsRequest } from "node:https";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";

@@ -14,9 +14,9 @@ import {
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
-import type { ServedRoute } from "./route.ts";
 import { requestInvalid } from "../errors.ts";
 import { plainError } from "./observe.ts";
+import type { ServedRoute } from "./route.ts";
 
 type Request = IncomingMessage | Http2ServerRequest;
 type Response = ServerResponse | Http2ServerResponse;

@@ -108,7 +108,7 @@ export async function openDoors({ config, log, metrics, routes, authenticate, he
     ...limits,
   });
   const front = openFront({ ...servers, tls: config.tls, ...limits });
-  const grpc = createGrpcServer(servedAt("grpc"), limits, config.tls);
+  const grpc = createGrpcServer(servedAt("grpc"), log, limits, config.tls);
   const internal = createInternalServer(registry, pulse);
   const force = () => {
     pulse.stop();

@@ -19,11 +19,16 @@ import {
   type ServerReadableStream,
   type ServerUnaryCall,
   type ServerWritableStream,
+  type StatusObject,
   type sendUnaryData,
+  status,
 } from "@grpc/grpc-js";
+import type { Logger } from "pino";
 import { deadlineExceeded, requestInvalid } from "../errors.ts";
+import { CallHeaders } from "./headers.ts";
+import { plainError } from "./observe.ts";
 import type { ServedRoute } from "./route.ts";
-import { mapped, one, only } from "./stream.ts";
+import { mapped, one, only, orAborted } from "./stream.ts";
 
 type Next = ReturnType<Interceptor>;
 type Response = Awaited<ReturnType<Next>>;
@@ -52,7 +57,12 @@ export interface GrpcLimits {
 }
 
 /** The routes through grpc-js, behind the same interceptors as at the Connect door. */
-export function createGrpcServer(routes: ServedRoute[], limits: GrpcLimits, tls?: { cert: Buffer; key: Buffer }) {
+export function createGrpcServer(
+  routes: ServedRoute[],
+  log: Logger,
+  limits: GrpcLimits,
+  tls?: { cert: Buffer; key: Buffer },
+) {
   const server = new Server({
     "grpc.enable_channelz": 0,
     "grpc.max_receive_message_length": limits.readMaxBytes,
@@ -62,7 +72,7 @@ export function createGrpcServer(routes: ServedRoute[], limits: GrpcLimits, tls?
     "grpc.max_connection_age_ms": limits.connectionAgeMs,
     "grpc.max_connection_age_grace_ms": limits.connectionAgeGraceMs,
   });
-  for (const served of routes) register(server, served);
+  for (const served of routes) register(server, log, served);
 
   // grpc-js cannot cut connections that it has asked to close, so the port and its sockets are ours.
   const sockets = new Set<Socket>();
@@ -92,12 +102,16 @@ export function createGrpcServer(routes: ServedRoute[], limits: GrpcLimits, tls?
   };
 }
 
-function register(server: Server, { service, implementation, interceptors }: ServedRoute) {
+function register(server: Server, log: Logger, { service, implementation, interceptors }: ServedRoute) {
   const implementations = implementation as Record<string, Implementation | undefined>;
   for (const method of service.methods) {
     const implement = implementations[method.localName]?.bind(implementation) ?? unimplemented(method);
-    const handle = (call: Call, respond?: sendUnaryData<Message>) =>
-      void answer(method, implement, interceptors, call, respond);
+    const handle = (call: Call, respond?: sendUnaryData<Message>) => {
+      answer(method, implement, interceptors, call, respond).catch((failure: unknown) => {
+        log.error({ rpc: call.getPath(), cause: plainError(failure) }, "not answered");
+        end(call, respond, { code: status.INTERNAL, details: "internal error" });
+      });
+    };
     const serialize = (message: Message) => Buffer.from(toBinary(method.output, message));
     // Requests stay bytes until `answer`: what this callback cannot decode, grpc-js answers as INTERNAL.
     const deserialize = (bytes: Buffer) => bytes;
@@ -136,15 +150,19 @@ async function answer(
       respond(null, message, metadataOf(response.trailer));
     } else await writeAll(call as WithResponses, response, cancel.signal);
   } catch (failure) {
-    const error = ConnectError.from(failure, Code.Internal);
-    cancel.abort(error);
+    // The interceptors make all that an implementation throws a ConnectError; what is left is a header that cannot be sent.
+    if (!(failure instanceof ConnectError)) throw failure;
+    cancel.abort(failure);
     sendHeader(call, context.responseHeader);
-    const status = statusOf(error, context.responseTrailer);
-    if (respond) respond(status);
-    else if (!call.cancelled) call.emit("error", status);
+    end(call, respond, statusOf(failure, context.responseTrailer));
   } finally {
     over = true;
   }
+}
+
+function end(call: Call, respond: sendUnaryData<Message> | undefined, status: Partial<StatusObject>) {
+  if (respond) respond(status);
+  else if (!call.cancelled) call.emit("error", status);
 }
 
 /** Where the interceptors end: gives the implementation what it takes, and makes messages of what it returns. */
@@ -168,7 +186,7 @@ const innermost =
   };
 
 function contextOf(method: DescMethod, call: Call, signal: AbortSignal): HandlerContext {
-  const requestHeader = new Headers();
+  const requestHeader = new CallHeaders();
   for (const [key, values] of Object.entries(call.metadata.toHttp2Headers())) {
     if (Array.isArray(values)) for (const value of values) requestHeader.append(key, value);
     else requestHeader.append(key, String(values));
@@ -182,8 +200,8 @@ function contextOf(method: DescMethod, call: Call, signal: AbortSignal): Handler
     signal,
     timeoutMs: () => timeLeftMs(call),
     requestHeader,
-    responseHeader: new Headers(),
-    responseTrailer: new Headers(),
+    responseHeader: new CallHeaders(),
+    responseTrailer: new CallHeaders(),
     values: createContextValues(),
   };
 }
@@ -222,7 +240,7 @@ async function writeAll(call: WithResponses, response: Response, signal: AbortSi
   if (!response.stream) throw new Error(`${response.method.name} answers with a stream`);
   for await (const message of response.message) {
     sendHeader(call, response.header);
-    if (!call.write(message)) await once(call, "drain", { signal });
+    if (!call.write(message)) await orAborted(once(call, "drain"), signal);
   }
   sendHeader(call, response.header);
   call.end(metadataOf(response.trailer));

@@ -72,12 +72,13 @@ function echoService(seen: { aborted: unknown[]; running: number }): ServiceImpl
     }
   }
 
-  async function act(what: string, { signal }: HandlerContext) {
+  async function act(what: string, { signal, responseHeader }: HandlerContext) {
     seen.running += 1;
     signal.addEventListener("abort", () => seen.aborted.push(signal.reason));
     try {
       if (what === "refuse") throw walletNotFound(5n);
       if (what === "crash") throw new Error(INSIDES);
+      if (what === "garble") responseHeader.set("x-echo", "안녕");
       if (what === "sleep") await pause(SLEEP_MS);
       if (what === "wait") await pause(60_000, undefined, { signal });
       if (what === "hang") await pause(60_000, undefined, { ref: false });
