@@ -160,9 +160,9 @@ async function answer(
   }
 }
 
-function end(call: Call, respond: sendUnaryData<Message> | undefined, status: Partial<StatusObject>) {
-  if (respond) respond(status);
-  else if (!call.cancelled) call.emit("error", status);
+function end(call: Call, respond: sendUnaryData<Message> | undefined, outcome: Partial<StatusObject>) {
+  if (respond) respond(outcome);
+  else if (!call.cancelled) call.emit("error", outcome);
 }
 
 /** Where the interceptors end: gives the implementation what it takes, and makes messages of what it returns. */
@@ -279,5 +279,5 @@ function statusOf(error: ConnectError, trailer: Headers) {
   // grpc-js writes these two itself, with an encoding that its own client reads.
   trailer.delete("grpc-status");
   trailer.delete("grpc-message");
-  return { code: error.code as number, details: error.rawMessage, metadata: metadataOf(trailer) };
+  return { code: error.code as number as status, details: error.rawMessage, metadata: metadataOf(trailer) };
 }
