@@ -85,6 +85,14 @@ test("a request over HTTP/2 whose message does not come is reset", async () => {
   session.destroy();
 });
 
+test("a connection that was quiet for long ends with its last call", async () => {
+  await using echo = await openEcho({ limits: { greetingMs: 50, idleMs: 50 } });
+  const client = createClient(EchoService, createGrpcTransport({ baseUrl: `http://127.0.0.1:${echo.connectPort}` }));
+
+  expect(await client.say({ text: "hi", act: "sleep" })).toMatchObject({ text: "hi" });
+  expect(await client.say({ text: "again" })).toMatchObject({ text: "again" });
+});
+
 test("many who say nothing do not keep others from being served", async () => {
   await using echo = await openEcho(IMPATIENT);
   const silent = Array.from({ length: 200 }, () => open(echo));

@@ -13,7 +13,7 @@ export interface FrontOptions {
   tls?: Pick<TlsOptions, "cert" | "key">;
   /** How long a connection may take to say what it speaks, and an HTTP/2 client to send its settings. */
   greetingMs: number;
-  /** How long an HTTP/2 connection may be without a stream. */
+  /** After how long without a byte an HTTP/2 connection takes no more streams; it ends with the last. */
   idleMs: number;
   connectionsMax: number;
 }
@@ -27,10 +27,14 @@ export function openFront({ http1, http2, tls, greetingMs, idleMs, connectionsMa
   http1.emit("listening");
   const sessions = new Set<ServerHttp2Session>();
   http2.on("session", (session) => {
+    const timer = setTimeout(() => session.destroy(), greetingMs);
     sessions.add(session);
-    session.once("close", () => sessions.delete(session));
-    session.setTimeout(greetingMs, () => session.destroy());
-    session.once("remoteSettings", () => session.setTimeout(idleMs, () => session.close()));
+    session.once("remoteSettings", () => clearTimeout(timer));
+    session.once("close", () => {
+      clearTimeout(timer);
+      sessions.delete(session);
+    });
+    session.setTimeout(idleMs, () => session.close());
   });
 
   const sockets = new Set<Socket>();

@@ -279,5 +279,7 @@ function statusOf(error: ConnectError, trailer: Headers) {
   // grpc-js writes these two itself, with an encoding that its own client reads.
   trailer.delete("grpc-status");
   trailer.delete("grpc-message");
-  return { code: error.code as number as status, details: error.rawMessage, metadata: metadataOf(trailer) };
+  const outcome = { code: error.code, details: error.rawMessage, metadata: metadataOf(trailer) };
+  // Connect's codes are those of gRPC, by another name.
+  return outcome as unknown as Partial<StatusObject>;
 }
