@@ -7,8 +7,30 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 
-const OS = { android: "android", darwin: "darwin", linux: "linux", win32: "win32", windows: "win32", freebsd: "freebsd", openharmony: "openharmony", wasm32: null };
-const CPU = { arm64: "arm64", aarch64: "arm64", x64: "x64", arm: "arm", armv7: "arm", armv6: "arm", ia32: "ia32", ppc64: "ppc64", s390x: "s390x", riscv64: "riscv64", loong64: "loong64", wasm32: "wasm32" };
+const OS = {
+  android: "android",
+  darwin: "darwin",
+  linux: "linux",
+  win32: "win32",
+  windows: "win32",
+  freebsd: "freebsd",
+  openharmony: "openharmony",
+  wasm32: null,
+};
+const CPU = {
+  arm64: "arm64",
+  aarch64: "arm64",
+  x64: "x64",
+  arm: "arm",
+  armv7: "arm",
+  armv6: "arm",
+  ia32: "ia32",
+  ppc64: "ppc64",
+  s390x: "s390x",
+  riscv64: "riscv64",
+  loong64: "loong64",
+  wasm32: "wasm32",
+};
 
 const lock = JSON.parse(readFileSync("package-lock.json", "utf8"));
 const added = [];
