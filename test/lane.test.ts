@@ -618,16 +618,15 @@ test("a commit that is still running when the connection is lost is waited for",
 test("a commit that is killed after the connection is lost is another try", async () => {
   const rewrite = (sql: string) => sql.replace(/;commit$/, ";do sleep(60);commit");
 
-  const outcome = await runWith({ cut: "unanswered", rewrite }, COMMIT, async ({ alice }) => {
-    await until(async () => {
+  const outcome = await runWith({ cut: "unanswered", rewrite }, COMMIT, () =>
+    until(async () => {
       const [rows] = await admin.query<mysql.RowDataPacket[]>(
         `select id from information_schema.processlist where info = 'do sleep(60)' and db = database()`,
       );
       for (const { id } of rows) await admin.query(`kill ${id}`);
       return rows.length > 0;
-    });
-    expect(alice).toBeGreaterThan(0n);
-  });
+    }),
+  );
 
   expect(outcome).toMatchObject({ trouble: ["ambiguous", "retry"], tombstones: 1 });
 });

@@ -52,6 +52,7 @@ export type Finding =
   | ({ kind: "difference" } & Difference)
   | ({ kind: "report" } & Report);
 
+const ID_MAX = 2n ** 63n - 1n;
 const DIFFERENCES_MAX = 1_000;
 const PROGRESS_MS = 1_000;
 const PAGE_ROWS = 5_000;
@@ -150,14 +151,19 @@ async function* checkLog(session: Session, head: Head, sources: PostingSource[],
     }
     chain.add(batch, contentHash(batch, seen.digest.digest(), events.text));
   };
+  /** The chain must not wait for the next batch of a process that may be idle for long. */
+  const closeWhole = (opened: OpenBatch) => {
+    if (opened.postings === opened.batch.postingCount) close(opened);
+  };
   const begin = (batch: Row<"ledgerBatch">) => {
     if (batch.number === null) return;
     tally.batchCount += 1;
     const before = bySlot.get(slotOf(batch.id));
-    if (before) close(before);
+    if (before && open.has(before.batch.id)) close(before);
     const opened = { batch, postings: 0, digest: createHash("sha256") };
     bySlot.set(slotOf(batch.id), opened);
     open.set(batch.id, opened);
+    closeWhole(opened);
   };
 
   for (let posting = await postings.next(); posting; posting = await postings.next()) {
@@ -170,8 +176,10 @@ async function* checkLog(session: Session, head: Head, sources: PostingSource[],
     if (batch) {
       batch.digest.update(batch.postings === 0 ? postingText(posting) : `,${postingText(posting)}`);
       batch.postings += 1;
+      closeWhole(batch);
     } else {
-      tally.differ("batches", `posting ${posting.id}`, `its batch ${posting.batchId} is not there`);
+      const message = `its batch ${posting.batchId} is not there, or has all its postings`;
+      tally.differ("batches", `posting ${posting.id}`, message);
     }
     const cause = causes.get(posting.cause);
     if (cause) await cause.match(posting);
@@ -182,7 +190,7 @@ async function* checkLog(session: Session, head: Head, sources: PostingSource[],
     begin(batch);
     yield 0;
   }
-  for (const left of bySlot.values()) if (open.has(left.batch.id)) close(left);
+  for (const left of open.values()) close(left);
   chain.end();
   for (const cause of causes.values()) await cause.end();
   yield tally.postingCount % PAGE_ROWS;
@@ -305,9 +313,7 @@ async function* checkWallets(session: Session, tally: Tally): AsyncGenerator<num
   for (;;) {
     const wallets = await readWallets(session, afterId, PAGE_ROWS);
     const last = wallets.at(-1);
-    if (!last) break;
-    const heldByWallet = await readHeld(session, afterId, last.id);
-    afterId = last.id;
+    const heldByWallet = await readHeld(session, afterId, last?.id ?? ID_MAX);
     let entries = 0;
     for (const wallet of wallets) {
       const subject = `wallet ${wallet.id}`;
@@ -357,6 +363,8 @@ async function* checkWallets(session: Session, tally: Tally): AsyncGenerator<num
     for (const [id, held] of heldByWallet) {
       tally.differ("wallets", `wallet ${id}`, `is not there, but holds of ${held} are`);
     }
+    if (!last) break;
+    afterId = last.id;
     yield wallets.length;
   }
   for (let entry = await nextEntry(undefined); entry; entry = await nextEntry(undefined)) {
