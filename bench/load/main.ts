@@ -1,6 +1,7 @@
 import { type Answer, drive, ONE } from "../drive.ts";
 import { type Workload, workloadOf } from "../workloads.ts";
-import { openGrpc } from "./grpc.ts";
+import { openBatchCalls } from "./batches.ts";
+import { openCalls } from "./calls.ts";
 import { openJson } from "./json.ts";
 import type { Run, Target } from "./load.ts";
 import { batchRequests, countMade, grpcRequests, jsonRequests } from "./messages.ts";
@@ -17,15 +18,15 @@ const OK = "0";
 async function openCaller({ door, port, key, people, connections, batchSize }: Target): Promise<Caller> {
   switch (door) {
     case "grpc": {
-      const call = await openGrpc(port, key, "SendTransfer", connections);
+      const call = await openCalls(port, key, connections);
       const next = grpcRequests(people);
       return async (workload) => {
-        const { status } = await call(next(workload));
+        const status = await call(next(workload));
         return status === OK ? ONE : { made: 0, refusal: `gRPC ${status}` };
       };
     }
     case "batch": {
-      const call = await openGrpc(port, key, "BatchSendTransfers", connections);
+      const call = await openBatchCalls(port, key);
       const next = batchRequests(people, batchSize);
       return async (workload) => {
         const { status, body } = await call(next(workload));

@@ -8,24 +8,21 @@ export interface Reply {
   body: Buffer;
 }
 
-export type Call = (request: Request<Buffer>) => Promise<Reply>;
+export type BatchCall = (request: Request<Buffer>) => Promise<Reply>;
 
-const SERVICE = "/chatpay.transfer.v1.TransferService";
-
-/** Calls of one method over HTTP/2 sessions that take turns. */
-export async function openGrpc(port: number, key: string, method: string, sessions: number): Promise<Call> {
-  const open = await Promise.all(Array.from({ length: sessions }, () => openSession(port)));
+/** Large calls over Node's own HTTP/2: what it costs is shared by a thousand transfers. */
+export async function openBatchCalls(port: number, key: string): Promise<BatchCall> {
   const headers = {
     ":method": "POST",
-    ":path": `${SERVICE}/${method}`,
+    ":path": "/chatpay.transfer.v1.TransferService/BatchSendTransfers",
     "content-type": "application/grpc",
     te: "trailers",
     authorization: `Bearer ${key}`,
   };
-  let turn = 0;
-  return ({ accountId, body }) => {
-    turn = (turn + 1) % sessions;
-    const session = open[turn] as ClientHttp2Session;
+  let session = await openSession(port);
+  return async ({ accountId, body }) => {
+    // The server sends older connections away, and answers what is open on them.
+    if (session.closed) session = await openSession(port);
     return new Promise((resolve, reject) => {
       const stream = session.request({ ...headers, "chatpay-account-id": accountId });
       const chunks: Buffer[] = [];
