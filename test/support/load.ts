@@ -1,4 +1,7 @@
+import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { ConnectError } from "@connectrpc/connect";
 import { pino } from "pino";
 import { ErrorInfoSchema, ReasonSchema } from "../../gen/chatpay/error/v1/error_pb.ts";
@@ -165,6 +168,59 @@ export async function balancesOf({ db }: Pick<Ledger, "db">, ids: bigint[]): Pro
   const rows = await db.selectFrom("wallet").select(["id", "balance"]).where("id", "in", ids).execute();
   const byId = new Map(rows.map(({ id, balance }) => [id, balance]));
   return ids.map((id) => byId.get(id) ?? 0n);
+}
+
+/** A server in a process of its own, by `chatpay serve`. */
+export interface ServerProcess {
+  pid: number;
+  grpcPort: number;
+  /** What it logged, line by line. */
+  logs: string[];
+  /** SIGTERM: calls that were accepted are finished. Resolves to the exit code. */
+  stop(): Promise<number | null>;
+  /** kill -9. */
+  kill(): Promise<void>;
+}
+
+/** Starts a server on the database and waits until it serves. */
+export async function startProcess(databaseUrl: string, redisUrl: string, grpcPort = 0): Promise<ServerProcess> {
+  const child = spawn(process.execPath, [join(import.meta.dirname, "../../src/main.ts"), "serve"], {
+    env: {
+      PATH: process.env.PATH,
+      CHATPAY_MODE: "development",
+      DATABASE_URL: databaseUrl,
+      REDIS_URL: redisUrl,
+      CHATPAY_HOST: "127.0.0.1",
+      CHATPAY_CONNECT_PORT: "0",
+      CHATPAY_GRPC_PORT: String(grpcPort),
+      CHATPAY_INTERNAL_PORT: "0",
+      CHATPAY_SMTP_URL: "smtp://127.0.0.1:25",
+    },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const ended = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
+  const logs: string[] = [];
+  const served = Promise.withResolvers<number>();
+  const read = (line: string) => {
+    logs.push(line);
+    const { msg, grpc } = line.startsWith("{") ? (JSON.parse(line) as { msg?: string; grpc?: number }) : {};
+    if (msg === "serving" && grpc !== undefined) served.resolve(grpc);
+  };
+  for (const output of [child.stdout, child.stderr]) createInterface(output).on("line", read);
+  void ended.then((code) => served.reject(new Error(`the server ended with ${code}: ${logs.join("\n")}`)));
+  const end = (signal: NodeJS.Signals) => {
+    child.kill(signal);
+    return ended;
+  };
+  return {
+    grpcPort: await served.promise,
+    pid: child.pid ?? 0,
+    logs,
+    stop: () => end("SIGTERM"),
+    async kill() {
+      await end("SIGKILL");
+    },
+  };
 }
 
 /** What a caller of the lane was told, in a word. */
