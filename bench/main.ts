@@ -2,6 +2,7 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 import { startServices } from "../tools/services.ts";
+import { isRunning } from "../tools/system.ts";
 import { machineText } from "./machine.ts";
 import type { Part } from "./part.ts";
 import { big } from "./parts/big.ts";
@@ -49,7 +50,7 @@ const options = new Command("bench")
 const standard = options.quick ? QUICK : FULL;
 const settings: Settings = { ...standard, rounds: Number(options.rounds ?? standard.rounds) };
 
-await mkdir(DATA, { recursive: true });
+await claim();
 const services = await startServices({ dir: DATA, mysqlFlags: MYSQL_FLAGS });
 // The servers that were started end by themselves when we are gone; MySQL does not.
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
@@ -59,6 +60,15 @@ try {
   await run();
 } finally {
   await services.stop();
+}
+
+/** Two at once would measure each other, and empty each other's tables. */
+async function claim() {
+  await mkdir(DATA, { recursive: true });
+  const file = join(DATA, "bench.pid");
+  const other = Number(await readFile(file, "utf8").catch(() => 0));
+  if (other && (await isRunning(other))) throw new Error(`a bench already runs, as process ${other}`);
+  await writeFile(file, `${process.pid}`);
 }
 
 async function run() {
