@@ -643,7 +643,7 @@ test("a commit that arrives after its batch was given up does nothing", async ()
   expect(outcome).toMatchObject({ trouble: ["ambiguous", "retry"], tombstones: 1 });
 });
 
-test("nobody is answered while the database does not say whether a commit happened", async () => {
+test("while the database does not say whether a commit happened, its batch waits and others are turned away", async () => {
   const proxy = await startProxy(databaseUrl);
   const own = await open({ laneUrl: proxy.url });
   const [alice, bob] = await makeWallets(own, 2, { balance: 10n });
@@ -659,7 +659,8 @@ test("nobody is answered while the database does not say whether a commit happen
   void answer.then(() => (answered = true));
   await until(() => own.trouble.includes("ambiguous"));
   await proxy.settled();
-  await sleep(200);
+  const behind = await own.lane.submitEach([pay({ from: alice, to: bob, amount: 1n })]);
+  expect(behind.map(answerOf)).toEqual(["DEPENDENCY_UNAVAILABLE"]);
   expect(answered).toBe(false);
   expect(await balancesOf(own, [alice])).toEqual([9n]);
   proxy.refusing = false;

@@ -103,6 +103,7 @@ const OVERLOAD_RETRY_MS = 200;
 const CAREFUL_MS = 10_000;
 const RECONNECT_PAUSE_MS = 50;
 const RESOLVE_PAUSE_MAX_MS = 2_000;
+const RESOLVE_PATIENCE_MS = 500;
 
 /** A key of the batch had been used before, which the batch did not know when it decided. */
 class RepeatMissed extends Error {}
@@ -286,9 +287,16 @@ export function openLane(options: LaneOptions): Lane {
         if (isDuplicateKey(error)) return true;
         session?.destroy();
         session = undefined;
+        if (pauseMs > RESOLVE_PATIENCE_MS) turnAway();
         await sleep(pauseMs);
       }
     }
+  }
+
+  /** Who has not entered a batch need not wait until the database is back. */
+  function turnAway() {
+    for (const unit of waiting) unit.settle(unit.commands.map(() => ({ error: dependencyUnavailable("mysql") })));
+    waiting = [];
   }
 
   return {
