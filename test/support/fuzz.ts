@@ -268,6 +268,7 @@ const framed = (body: Buffer, [flags, lie]: [number, number]) => {
 export function httpRequest({ input: message, methodKind }: DescMethod, world: World): fc.Arbitrary<HttpRequest> {
   const json = jsonText(message, world).map((body) => Buffer.from(body));
   const bytes = binary(message, world);
+  // Connect answers INTERNAL to bytes that are no message where it expects one of a stream, or none that decompress.
   const frames = methodKind === "unary" ? bytes : typedBinary(message, world);
   const frame = mostly(
     fc.constant<[number, number]>([0, 0]),
