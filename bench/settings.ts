@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 
 export const ROOT = resolve(import.meta.dirname, "..");
 /** The bench's own MySQL and Redis keep their data here, so that the big tables are filled only once. */
-export const DATA = join(ROOT, ".local/bench");
+export const DATA = resolve(process.env.CHATPAY_BENCH_DIR ?? join(ROOT, ".local/bench"));
 
 /** Durability is MySQL's default, written down so that nobody has to know it. */
 export const MYSQL_FLAGS = [
