@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { Db } from "./db/database.ts";
 import { claimSlot, renewSlot } from "./db/slots.ts";
+import { dependencyUnavailable } from "./errors.ts";
 
 /** Makes an id that is unique in its database and later than all that the process made before. */
 export type NewId = () => bigint;
@@ -11,12 +12,17 @@ const SLOT_BITS = 10n;
 const COUNTER_BITS = 12n;
 const COUNTER_MAX = (1 << Number(COUNTER_BITS)) - 1;
 
+/** The number of the process, and the last millisecond in which it may use it. */
+interface Lease {
+  slot: number;
+  untilMs: number;
+}
+
 /**
  * 63-bit ids, ordered by time: milliseconds, the number of the process, a counter. Past 4,096 in a
  * millisecond, or when the clock steps back, the time of the ids runs ahead of the clock's.
- * `limitMs` gives the last millisecond that the process may use.
  */
-export function idsOf(slot: number, limitMs: () => number): NewId {
+function idsOf(lease: Lease): NewId {
   let lastMs = 0;
   let counter = 0;
   let prefix = 0n;
@@ -24,8 +30,9 @@ export function idsOf(slot: number, limitMs: () => number): NewId {
     const nowMs = Date.now();
     if (nowMs > lastMs || counter === COUNTER_MAX) {
       lastMs = Math.max(nowMs, lastMs + 1);
-      if (lastMs > limitMs()) throw new Error(`process slot ${slot} is not leased any more`);
-      prefix = ((BigInt(lastMs - EPOCH_MS) << SLOT_BITS) | BigInt(slot)) << COUNTER_BITS;
+      // It could not be renewed because the database is away.
+      if (lastMs > lease.untilMs) throw dependencyUnavailable("mysql");
+      prefix = ((BigInt(lastMs - EPOCH_MS) << SLOT_BITS) | BigInt(lease.slot)) << COUNTER_BITS;
       counter = 0;
     } else {
       counter += 1;
@@ -43,7 +50,7 @@ export function idOf(text: string): bigint {
 }
 
 const LEASE_MS = 60_000;
-const RENEW_MS = 15_000;
+const RENEW_MS = 5_000;
 
 export interface Ids {
   newId: NewId;
@@ -57,15 +64,20 @@ export interface Ids {
  */
 export async function leaseIds(db: Db, onError: (error: unknown) => void): Promise<Ids> {
   const owner = randomUUID();
-  let leaseUntilMs = Date.now() + LEASE_MS;
-  const slot = await claimSlot(db, owner, leaseUntilMs);
-
-  const renew = async () => {
+  async function claim(): Promise<Lease> {
     const untilMs = Date.now() + LEASE_MS;
-    if (await renewSlot(db, slot, owner, untilMs)) leaseUntilMs = untilMs;
-  };
+    return { slot: await claimSlot(db, owner, untilMs), untilMs };
+  }
+  const lease = await claim();
+
+  async function renew() {
+    const untilMs = Date.now() + LEASE_MS;
+    if (await renewSlot(db, lease.slot, owner, untilMs)) lease.untilMs = untilMs;
+    // The lease ran out while the database was away, and another process took the slot.
+    else Object.assign(lease, await claim());
+  }
   const timer = setInterval(() => void renew().catch(onError), RENEW_MS);
   timer.unref();
 
-  return { newId: idsOf(slot, () => leaseUntilMs), close: () => clearInterval(timer) };
+  return { newId: idsOf(lease), close: () => clearInterval(timer) };
 }

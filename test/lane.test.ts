@@ -5,6 +5,7 @@ import mysql from "mysql2/promise";
 import { afterAll, expect, test, vi } from "vitest";
 import { Entry_Cause } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { Row, TransferRow } from "../src/db/schema.ts";
+import { leaseIds } from "../src/id.ts";
 import type { Command, Settled } from "../src/ledger/lane.ts";
 import { unpackEvents } from "../src/ledger/queries.ts";
 import { createPartner } from "../src/payment/payment.ts";
@@ -515,6 +516,37 @@ test("ids are unique and ordered in a process, and unique across processes", asy
   for (const made of ids) expect(made.every((id, i) => i === 0 || id > (made[i - 1] ?? 0n))).toBe(true);
   expect(new Set(ids.flat()).size).toBe(80_000);
 });
+
+test("a process whose slot another one took while the database was away goes on with a new slot", async () => {
+  const { db } = ledger;
+  vi.useFakeTimers({ toFake: ["Date", "setInterval", "clearInterval"] });
+  const ids = await leaseIds(db, () => {});
+  const slotOf = (id: bigint) => Number((id >> 12n) & 1023n);
+  const first = ids.newId();
+  const slot = slotOf(first);
+
+  // Two minutes without a renewal; meanwhile somebody else takes the slot.
+  vi.setSystemTime(Date.now() + 120_000);
+  expect(() => ids.newId()).toThrow("mysql does not answer");
+  const leaseUntil = BigInt(Date.now() + 60_000);
+  await db.updateTable("processSlot").set({ owner: "another", leaseUntil }).where("slot", "=", slot).execute();
+  vi.advanceTimersByTime(15_000);
+  await until(() => hasId(ids.newId));
+  vi.useRealTimers();
+
+  const last = ids.newId();
+  expect(last).toBeGreaterThan(first);
+  expect(slotOf(last)).not.toBe(slot);
+  ids.close();
+});
+
+function hasId(newId: () => bigint): boolean {
+  try {
+    return newId() > 0n;
+  } catch {
+    return false;
+  }
+}
 
 // What follows cuts the connection of a lane at every boundary between packets, while a batch runs.
 
