@@ -639,6 +639,23 @@ test("a commit that the server got, but whose answer was lost, is answered as do
   expect(await runWith({ cut: "unanswered" }, COMMIT)).toMatchObject({ trouble: ["ambiguous"], tombstones: 0 });
 });
 
+test.for([
+  ["writing", WRITE, ["retry"]],
+  ["committing", COMMIT, ["ambiguous"]],
+] as const)("a server that falls silent while it is %s is given up some time", async ([, where, trouble]) => {
+  const outcome = await runWith({ cut: "silent" }, where, async ({ own }) => {
+    // The batch begins when this returns to the event loop.
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    while (own.trouble.length === 0) {
+      await sleep(50);
+      vi.advanceTimersByTime(5_000);
+    }
+    vi.useRealTimers();
+  });
+
+  expect(outcome.trouble).toEqual(trouble);
+});
+
 test("a commit that is still running when the connection is lost is waited for", async () => {
   const rewrite = (sql: string) => sql.replace(/;commit$/, ";do sleep(0.7);commit");
 

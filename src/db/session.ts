@@ -33,9 +33,17 @@ export async function openSession(url: string): Promise<Session> {
   }
 }
 
+/** Longer than a statement may wait for locks. A server that is silent for so long is taken for gone. */
+const ANSWER_MAX_MS = 30_000;
+
 const run = (connection: Connection, statements: string[]) =>
   new Promise<Answer[]>((resolve, reject) => {
+    const timer = setTimeout(() => {
+      connection.destroy();
+      reject(Object.assign(new Error(`no answer within ${ANSWER_MAX_MS} ms`), { code: "ETIMEDOUT", fatal: true }));
+    }, ANSWER_MAX_MS);
     connection.query(statements.join(";"), (error: Error | null, result: unknown) => {
+      clearTimeout(timer);
       if (error) reject(error);
       else resolve((statements.length === 1 ? [result] : result) as Answer[]);
     });

@@ -15,6 +15,8 @@ export type Fault =
   | { cut: "unanswered"; rewrite?: (sql: string) => string }
   /** The client loses the connection; the server gets the command only when `until` resolves. */
   | { cut: "delayed"; until: Promise<unknown> }
+  /** The server gets the command; nothing of its answer ever arrives, and nobody notices. */
+  | { cut: "silent" }
   /** The client loses the connection after so many packets of the answer. */
   | { cut: "answering"; packets: number };
 
@@ -129,6 +131,10 @@ function relayBetween(client: Socket, upstream: Socket, proxy: Proxy) {
         break;
       case "delayed":
         void finishAlone(packet, fault.until);
+        break;
+      case "silent":
+        isCut = true;
+        upstream.write(packet);
         break;
       case "answering":
         left = fault.packets;
