@@ -18,6 +18,9 @@ import { workloadsOf } from "./workloads.ts";
 const PARTS: Record<string, Part> = { speed, latency, million, big, start, overload };
 const WORKLOADS = workloadsOf(2).map(({ name }) => name);
 const README = join(import.meta.dirname, "README.md");
+/** What stands between them in the README is written by `--save`. */
+const BEGIN = "<!-- results -->";
+const END = "<!-- end of results -->";
 
 /** A list of names, each of which must be known. */
 const namesOf = (known: string[]) => (text: string) => {
@@ -89,9 +92,6 @@ async function run() {
   if (goals.some((goal) => !reaches(goal, goal.must))) process.exitCode = 1;
   if (options.save) await save([intro, summary, ...sections.map(sectionText)].join("\n\n"));
 }
-
-const BEGIN = "<!-- results -->";
-const END = "<!-- end of results -->";
 
 async function save(results: string) {
   const readme = await readFile(README, "utf8");
