@@ -15,7 +15,7 @@ import {
 } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
 import { requestInvalid } from "../errors.ts";
-import { plainError } from "./observe.ts";
+import { isMalformed, plainError } from "./observe.ts";
 import type { ServedRoute } from "./route.ts";
 
 type Request = IncomingMessage | Http2ServerRequest;
@@ -115,7 +115,7 @@ function explainRefusals({ signal }: HandlerContext) {
   signal.addEventListener("abort", () => {
     const error: unknown = signal.reason;
     if (!(error instanceof ConnectError) || error.details.length > 0) return;
-    if (error.rawMessage.startsWith("parse binary")) Object.assign(error, { code: Code.InvalidArgument });
+    if (isMalformed(error)) Object.assign(error, { code: Code.InvalidArgument });
     if (error.code === Code.InvalidArgument) error.details = requestInvalid(error.rawMessage).details;
   });
 }

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { ErrorInfoSchema, ReasonSchema } from "../../gen/chatpay/error/v1/error_pb.ts";
-import { deadlineExceeded, internal } from "../errors.ts";
+import { deadlineExceeded, internal, requestInvalid } from "../errors.ts";
 import { type Caller, callerOf } from "./caller.ts";
 import type { Meter } from "./meter.ts";
 import { ending } from "./stream.ts";
@@ -56,11 +56,16 @@ function answerTo(failure: unknown, signal: AbortSignal): ConnectError {
   if (failure instanceof ConnectError && !failure.isWireError && !UNFORESEEN.has(failure.code)) {
     return failure.code === Code.DeadlineExceeded && failure.details.length === 0 ? deadlineExceeded() : failure;
   }
+  if (failure instanceof ConnectError && isMalformed(failure)) return requestInvalid(failure.rawMessage);
   if (signal.aborted && failure === signal.reason) return new ConnectError("the client is gone", Code.Canceled);
   const error = internal(randomUUID());
   error.cause = failure;
   return error;
 }
+
+/** Bytes that are no message are the client's mistake; connect-node says INTERNAL where they are binary. */
+export const isMalformed = ({ rawMessage }: ConnectError) =>
+  rawMessage.startsWith("parse binary") || rawMessage === "decompression failed";
 
 const UNFORESEEN = new Set([Code.Unknown, Code.Internal, Code.DataLoss]);
 
