@@ -14,6 +14,8 @@ export interface App {
   metrics: Metrics;
   db: Db;
   redis: Redis;
+  /** A second connection, which only listens. */
+  subscriber: Redis;
   lane: Lane;
   mailer: Mailer;
   newId: NewId;
@@ -37,6 +39,9 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
   });
   metrics.watchLane(lane.size);
   const redis = openRedis(config.redisUrl, log);
+  const subscriber = redis.duplicate({ maxRetriesPerRequest: null, commandTimeout: undefined });
+  // The connection for commands tells when Redis is away.
+  subscriber.on("error", () => {});
   const mailer = parts.mailer ?? openMailer(config);
 
   return {
@@ -45,6 +50,7 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
     metrics,
     db,
     redis,
+    subscriber,
     lane,
     mailer,
     newId: ids.newId,
@@ -52,6 +58,7 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
       await lane.close();
       ids.close();
       mailer.close();
+      subscriber.disconnect();
       redis.disconnect();
       await db.destroy();
     },

@@ -143,6 +143,7 @@ async function serve(config: Config) {
     await doors.stop();
     await app.close();
     log.info("stopped");
+    process.exit();
   }
   process.on("SIGTERM", (signal) => void stop(signal));
   process.on("SIGINT", (signal) => void stop(signal));

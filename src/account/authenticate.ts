@@ -30,7 +30,15 @@ export function createAuthenticate(app: App): Authenticate {
   const { db } = app;
   const tokens = openTokens(app.config);
   const openIds = watchOpenIds(app);
-  const credentials = new LRUCache<string, Credential>({ max: CREDENTIALS_MAX });
+  const credentials = new LRUCache<string, Credential>({
+    max: CREDENTIALS_MAX,
+    // Many first calls with one credential wait for one look-up.
+    async fetchMethod(authorization, _stale, { options }) {
+      const credential = await verify(authorization);
+      if (credential.expireTime) options.ttl = Math.max(1, credential.expireTime.getTime() - Date.now());
+      return credential;
+    },
+  });
   const accounts = new LRUCache<string, Pick<ChatServer, "accountId" | "walletId">>({
     max: ACCOUNTS_MAX,
     ttl: ACCOUNT_MS,
@@ -38,12 +46,11 @@ export function createAuthenticate(app: App): Authenticate {
   });
 
   async function lookUp(authorization: string, acting: string | null): Promise<Caller> {
-    const credential = credentials.get(authorization) ?? (await verify(authorization));
-    const { id, holder, expireTime } = credential;
-    const ttl = expireTime ? expireTime.getTime() - Date.now() : undefined;
-    const isOpen = (ttl === undefined || ttl > 0) && (await openIds.fetch(id, { context: holder.kind }));
-    if (!isOpen) throw credentialInvalid();
-    credentials.set(authorization, credential, { ttl });
+    const credential = await credentials.fetch(authorization);
+    if (!credential || (credential.expireTime && credential.expireTime.getTime() <= Date.now()))
+      throw credentialInvalid();
+    const { id, holder } = credential;
+    if (!(await openIds.fetch(id, { context: holder.kind }))) throw credentialInvalid();
     return act(holder, acting);
   }
 

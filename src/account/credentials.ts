@@ -18,7 +18,7 @@ const openIdsOf = new WeakMap<App, OpenIds>();
 
 /** The open sessions and keys as this process knows them; it hears of every revocation. */
 export function watchOpenIds(app: App): OpenIds {
-  const { db, redis, log } = app;
+  const { db, subscriber, log } = app;
   const openIds: OpenIds = new LRUCache({
     max: OPEN_MAX,
     ttl: OPEN_MS,
@@ -33,12 +33,8 @@ export function watchOpenIds(app: App): OpenIds {
   });
   openIdsOf.set(app, openIds);
 
-  const hearing = redis.duplicate({ maxRetriesPerRequest: null, commandTimeout: undefined });
-  // The connection for commands tells when Redis is away.
-  hearing.on("error", () => {});
-  hearing.on("message", (_channel: string, id: string) => openIds.delete(id));
-  hearing.subscribe(CHANNEL).catch(() => {});
-  redis.once("end", () => hearing.disconnect());
+  subscriber.on("message", (_channel: string, id: string) => openIds.delete(id));
+  subscriber.subscribe(CHANNEL).catch(() => {});
   return openIds;
 }
 

@@ -1,5 +1,6 @@
 import { CamelCasePlugin, CompiledQuery, Kysely, MysqlDialect, type Transaction } from "kysely";
 import { createPool, type PoolOptions, type TypeCastField } from "mysql2";
+import { overloaded } from "../errors.ts";
 import type { Database } from "./schema.ts";
 
 /** To read, or to change what is not money. */
@@ -46,7 +47,10 @@ export function openDatabase(url: string): Db {
   });
   return new Kysely<Database>({
     dialect: new MysqlDialect({
-      pool,
+      pool: {
+        getConnection: (callback) => pool.getConnection((error, connection) => callback(refusalFor(error), connection)),
+        end: (callback) => pool.end(callback),
+      },
       onCreateConnection: async (connection) => {
         await connection.executeQuery(CompiledQuery.raw(SESSION_SETUP));
       },
@@ -54,6 +58,12 @@ export function openDatabase(url: string): Db {
     plugins: [new CamelCasePlugin()],
   });
 }
+
+const POOL_RETRY_MS = 500;
+
+/** A pool with its queue full is an overloaded server, not a broken one. */
+const refusalFor = (error: Error | null) =>
+  error?.message === "Queue limit reached." ? overloaded(POOL_RETRY_MS) : error;
 
 const ATTEMPTS_MAX = 5;
 

@@ -2,7 +2,8 @@ import { randomUUID } from "node:crypto";
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { ErrorInfoSchema, ReasonSchema } from "../../gen/chatpay/error/v1/error_pb.ts";
-import { deadlineExceeded, internal, requestInvalid } from "../errors.ts";
+import { isConnectionLost } from "../db/database.ts";
+import { deadlineExceeded, dependencyUnavailable, internal, requestInvalid } from "../errors.ts";
 import { type Caller, callerOf } from "./caller.ts";
 import type { Meter } from "./meter.ts";
 import { ending } from "./stream.ts";
@@ -56,6 +57,7 @@ function answerTo(failure: unknown, signal: AbortSignal): ConnectError {
   if (failure instanceof ConnectError && !failure.isWireError && !UNFORESEEN.has(failure.code)) {
     return failure.code === Code.DeadlineExceeded && failure.details.length === 0 ? deadlineExceeded() : failure;
   }
+  if (isConnectionLost(failure)) return Object.assign(dependencyUnavailable("mysql"), { cause: failure });
   if (failure instanceof ConnectError && isMalformed(failure)) return requestInvalid(failure.rawMessage);
   if (signal.aborted && failure === signal.reason) return new ConnectError("the client is gone", Code.Canceled);
   const error = internal(randomUUID());
