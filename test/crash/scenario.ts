@@ -7,6 +7,7 @@ import { type Client, Code, ConnectError, createClient } from "@connectrpc/conne
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { expect, inject, vi } from "vitest";
 import { TransferService } from "../../gen/chatpay/transfer/v1/transfer_pb.ts";
+import { WalletService } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { openDatabase } from "../../src/db/database.ts";
 import { onceKeyOf } from "../../src/ledger/once.ts";
 import { createDatabase, startMysql } from "../../tools/services.ts";
@@ -61,8 +62,12 @@ export async function crash(victim: "server" | "mysqld", rounds: number) {
       } else {
         await mysql.kill();
         const before = load.count(Code.Unavailable);
-        // Once the database stays away until somebody is told so.
-        if (round === 1) await until(() => load.count(Code.Unavailable) > before);
+        // Once the database stays away until those who send have been told so, and one who only reads.
+        if (round === 1) {
+          await until(() => load.count(Code.Unavailable) > before);
+          const read = readBalance(server.grpcPort, people[0] as Person);
+          await expect(read).rejects.toMatchObject({ code: Code.Unavailable });
+        }
         mysql = await start();
       }
     }
@@ -85,6 +90,12 @@ export async function crash(victim: "server" | "mysqld", rounds: number) {
 
 const until = (holds: () => boolean) =>
   vi.waitFor(() => expect(holds()).toBe(true), { timeout: PATIENCE_MS, interval: 20 });
+
+const readBalance = (port: number, { credential, walletId }: Person) => {
+  const baseUrl = `http://127.0.0.1:${port}`;
+  const transport = createGrpcTransport({ baseUrl, interceptors: [sendCredential(credential)] });
+  return createClient(WalletService, transport).getWallet({ walletId });
+};
 
 async function makePeople(databaseUrl: string) {
   const server = await startServer({ DATABASE_URL: databaseUrl });
