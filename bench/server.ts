@@ -1,9 +1,10 @@
-import { fork } from "node:child_process";
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { pathToFileURL } from "node:url";
 import { createKey } from "../src/account/keys.ts";
 import { freePort } from "../tools/system.ts";
 import type { Arena } from "./arena.ts";
@@ -34,13 +35,14 @@ export async function startChatPay(arena: Arena, environment: NodeJS.ProcessEnv 
   const { key } = await createKey(arena, { kind: "service", name: "bench" });
   const log = await open(join(DATA, "server.log"), "a");
   const start = performance.now();
-  const child = fork(join(ROOT, "src/main.ts"), ["serve"], {
+  const child = spawn(join(ROOT, "bin/chatpay"), ["serve"], {
     cwd: ROOT,
-    // So that the server ends with the bench, however that ends.
-    execArgv: ["--import", join(ROOT, "tools/follow.ts")],
     stdio: ["ignore", log.fd, log.fd, "ipc"],
     env: {
+      PATH: process.env.PATH,
       NODE_ENV: "production",
+      // So that the server ends with the bench, however that ends.
+      NODE_OPTIONS: `--import=${pathToFileURL(join(ROOT, "tools/follow.ts")).href}`,
       // As in the image: what V8 compiled is kept.
       NODE_COMPILE_CACHE: join(DATA, "compiled"),
       DATABASE_URL: arena.databaseUrl,

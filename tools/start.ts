@@ -1,9 +1,10 @@
-import { type ChildProcess, execFile, fork } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import pretty from "pino-pretty";
 import { type Demo, makeDemo } from "./demo.ts";
@@ -78,9 +79,9 @@ async function start() {
 
   const inboxUrl = `http://127.0.0.1:${ports.SANDBOX_MAIL_PORT}`;
   const serverUrl = `http://127.0.0.1:${ports.CHATPAY_CONNECT_PORT}`;
-  startChild("The sandbox", ["sandbox/main.ts"], env);
+  startChild("The sandbox", [process.execPath, "sandbox/main.ts"], env);
   await untilAnswers(`${inboxUrl}/mail`);
-  startChild("ChatPay", ["src/main.ts", "serve"], env);
+  startChild("ChatPay", ["bin/chatpay", "serve"], env);
   await untilAnswers(`http://127.0.0.1:${ports.CHATPAY_INTERNAL_PORT}/healthz`);
 
   const database = process.env.DATABASE_URL ?? "our own";
@@ -128,14 +129,14 @@ async function secrets(): Promise<Record<string, string>> {
   return made;
 }
 
-function startChild(name: string, [script = "", ...args]: string[], env: NodeJS.ProcessEnv) {
-  const child = fork(join(ROOT, script), args, {
+function startChild(name: string, [command = "", ...args]: string[], env: NodeJS.ProcessEnv) {
+  const follow = pathToFileURL(join(import.meta.dirname, "follow.ts")).href;
+  const child = spawn(command, args, {
     cwd: ROOT,
-    env,
-    execArgv: ["--import", join(import.meta.dirname, "follow.ts")],
+    env: { ...env, NODE_OPTIONS: `${env.NODE_OPTIONS ?? ""} --import=${follow}` },
     // In a session of its own, so that Ctrl-C reaches it in its turn.
     detached: true,
-    silent: true,
+    stdio: ["ignore", "pipe", "pipe", "ipc"],
   });
   children.push(child);
   child.stdout?.pipe(pretty({ ignore: "pid,hostname", singleLine: true }));
