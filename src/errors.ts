@@ -5,7 +5,7 @@ import { RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
 type Metadata = Record<string, bigint | number | string>;
 
 /** An error that tells a client why, and what to do next. With `retryAfterMs`, when to try again. */
-export function refusal(
+function refusal(
   code: Code,
   reason: Reason,
   message: string,

@@ -92,6 +92,8 @@ export const errorNumber = (error: unknown): number | undefined =>
   error instanceof Error && "errno" in error && typeof error.errno === "number" ? error.errno : undefined;
 
 export const isRetryable = (error: unknown) => RETRYABLE.has(errorNumber(error) ?? 0);
+/** A deadlock or a lock wait: MySQL answers them to the statement that meets them, never to a commit. */
+export const endedBeforeCommit = (error: unknown) => [1213, 1205].includes(errorNumber(error) ?? 0);
 export const isDuplicateKey = (error: unknown) => errorNumber(error) === DUPLICATE_KEY;
 
 // The server is stopping, or closed a connection that was idle or killed.

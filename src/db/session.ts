@@ -25,7 +25,7 @@ export async function openSession(url: string): Promise<Session> {
   connection.on("error", () => {});
   const session = { run: (statements: string[]) => run(connection, statements), destroy: () => connection.destroy() };
   try {
-    await session.run([SESSION_SETUP]);
+    await session.run([`${SESSION_SETUP}, wait_timeout = ${SILENCE_MAX_S}`]);
     return session;
   } catch (error) {
     session.destroy();
@@ -33,6 +33,8 @@ export async function openSession(url: string): Promise<Session> {
   }
 }
 
+/** A client that vanished without a word must not keep its locks for longer. */
+const SILENCE_MAX_S = 60;
 /** Longer than a statement may wait for locks. A server that is silent for so long is taken for gone. */
 const ANSWER_MAX_MS = 30_000;
 

@@ -1,6 +1,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
-import { errorNumber, isConnectionLost, isDuplicateKey, isRetryable, pause } from "../db/database.ts";
+import {
+  endedBeforeCommit,
+  errorNumber,
+  isConnectionLost,
+  isDuplicateKey,
+  isRetryable,
+  pause,
+} from "../db/database.ts";
 import type { Row } from "../db/schema.ts";
 import { openSession, type Session } from "../db/session.ts";
 import {
@@ -104,6 +111,9 @@ const CAREFUL_MS = 10_000;
 const RECONNECT_PAUSE_MS = 50;
 const RESOLVE_PAUSE_MAX_MS = 2_000;
 const RESOLVE_PATIENCE_MS = 500;
+const CLOSE_PATIENCE_MS = 10_000;
+/** The server gives up sessions that are silent for longer, so one that was idle is opened again. */
+const IDLE_MAX_MS = 30_000;
 
 /** A key of the batch had been used before, which the batch did not know when it decided. */
 class RepeatMissed extends Error {}
@@ -122,7 +132,9 @@ export function openLane(options: LaneOptions): Lane {
   let size = 0;
   let running: Promise<void> | undefined;
   let closing = false;
+  let closingSinceMs = Infinity;
   let session: Session | undefined;
+  let lastRunMs = 0;
   // A repeat is rare, and the unique index finds it. Keys are looked up beforehand only for some seconds after
   // a start and after a repeat, when clients try again what was not answered.
   let carefulUntilMs = performance.now() + CAREFUL_MS;
@@ -203,6 +215,8 @@ export function openLane(options: LaneOptions): Lane {
 
   async function runOnce(units: Unit[]): Promise<Settled<unknown>[][]> {
     const start = performance.now();
+    if (start - lastRunMs > IDLE_MAX_MS) endSession();
+    lastRunMs = start;
     session ??= await openSession(databaseUrl);
     try {
       const lookUp = start < carefulUntilMs;
@@ -258,6 +272,10 @@ export function openLane(options: LaneOptions): Lane {
         // The connection went with it.
       }
     }
+    endSession();
+  }
+
+  function endSession() {
     session?.destroy();
     session = undefined;
   }
@@ -266,8 +284,7 @@ export function openLane(options: LaneOptions): Lane {
     try {
       await commitBatch(current, batch);
     } catch (error) {
-      // A deadlock or a lock wait ends the statement before the commit; anything else leaves it open.
-      if (isRetryable(error)) throw error;
+      if (endedBeforeCommit(error)) throw error;
       trouble("ambiguous");
       log.warn({ err: error, batch: String(batch.id) }, "the commit of a batch was not answered");
       current.destroy();
@@ -285,8 +302,9 @@ export function openLane(options: LaneOptions): Lane {
         return false;
       } catch (error) {
         if (isDuplicateKey(error)) return true;
-        session?.destroy();
-        session = undefined;
+        endSession();
+        // Whoever waits is told to try again with the same key, and finds the outcome then.
+        if (performance.now() - closingSinceMs > CLOSE_PATIENCE_MS) throw error;
         if (pauseMs > RESOLVE_PATIENCE_MS) turnAway();
         await sleep(pauseMs);
       }
@@ -315,9 +333,9 @@ export function openLane(options: LaneOptions): Lane {
     size: () => size,
     async close() {
       closing = true;
+      closingSinceMs = performance.now();
       await running;
-      session?.destroy();
-      session = undefined;
+      endSession();
     },
   };
 }

@@ -69,7 +69,7 @@ export async function isAnyKnown(session: Session, keys: { table: OnceTable; key
 }
 
 /** The unique key of a row. */
-export function onceKey<T extends OnceTable>(table: T, row: Row<T>): Buffer {
+function onceKey<T extends OnceTable>(table: T, row: Row<T>): Buffer {
   return (row as Record<string, unknown>)[ONCE_COLUMN[table]] as Buffer;
 }
 

@@ -1,7 +1,7 @@
 import { Transfer_State } from "../../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { Entry_Cause, Wallet_Kind } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { TransferRow } from "../db/schema.ts";
-import { batchAborted, sameWallet, walletNotFound } from "../errors.ts";
+import { sameWallet, walletNotFound } from "../errors.ts";
 import type { Call, Command, Lane, Settled } from "../ledger/lane.ts";
 import { onceKeyOf, scopeOf } from "../ledger/once.ts";
 
@@ -69,7 +69,7 @@ export function sendTransfer(sender: Sender, order: Order): Command<TransferRow>
 }
 
 /** Many transfers, each on its own, or all or none. Answers each, in order. */
-export async function sendTransfers(
+export function sendTransfers(
   lane: Lane,
   sender: Sender,
   orders: Order[],
@@ -77,8 +77,5 @@ export async function sendTransfers(
   call: Call,
 ): Promise<Settled<TransferRow>[]> {
   const commands = orders.map((order) => sendTransfer(sender, order));
-  if (!atomic) return lane.submitEach(commands, call);
-  const outcomes = await lane.submitTogether(commands, call);
-  if (outcomes.every(({ result }) => result)) return outcomes;
-  return outcomes.map((outcome) => (outcome.result && !outcome.result.replayed ? { error: batchAborted() } : outcome));
+  return atomic ? lane.submitTogether(commands, call) : lane.submitEach(commands, call);
 }

@@ -36,7 +36,7 @@ export async function signUp(server: TestServer, { balance = 0n, email = `${rand
 }
 
 /** The newest code that was mailed to the address; waits for it. */
-export async function codeFor(server: TestServer, email: string): Promise<string> {
+async function codeFor(server: TestServer, email: string): Promise<string> {
   for (let i = 0; i < 100; i += 1) {
     const answer = await fetch(`http://127.0.0.1:${server.inbox.httpPort}/mail/latest?to=${encodeURIComponent(email)}`);
     const { text = "" } = answer.ok ? ((await answer.json()) as { text?: string }) : {};
@@ -105,7 +105,7 @@ export async function openWallets(
 }
 
 /** Money out of nowhere, as an operator gives it. */
-export const credit = (server: TestServer, walletId: bigint, amount: bigint) =>
+const credit = (server: TestServer, walletId: bigint, amount: bigint) =>
   server.app.lane.submit(
     adjustWallet({ idempotencyKey: randomUUID(), walletId, amount, reason: "for a test", apiKeyId: 1n }),
   );
