@@ -1,4 +1,4 @@
-// Makes node_modules match package-lock.json. It runs before every npm script, on whatever Node the machine has,
+// Makes node_modules match package-lock.json. Every npm script begins with it, on whatever Node the machine has,
 // so it is plain JavaScript without a dependency and returns in milliseconds when there is nothing to do.
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
