@@ -44,7 +44,7 @@ const mayImport = {
   "src/transfer/queries.ts": ["../db/database.ts", "../../gen/a_pb.ts"],
   "src/wallet/wallet.ts": ["../account/account.ts", "../db/database.ts", "../errors.ts"],
   "src/ledger/lane.ts": ["./books.ts", "./queries.ts", "../db/database.ts", "../errors.ts", "../id.ts"],
-  "src/rpc/validate.ts": ["./caller.ts", "../errors.ts", "../../gen/a_pb.ts"],
+  "src/rpc/validate.ts": ["./caller.ts", "../errors.ts", "../db/database.ts", "../../gen/a_pb.ts"],
   "src/db/database.ts": ["./schema.ts"],
 };
 
@@ -75,7 +75,7 @@ const mustNotImport = {
   "src/account/tokens.ts": ["../wallet/wallet.ts", "../rpc/caller.ts", "../main.ts"],
   "src/ledger/lane.ts": ["../wallet/wallet.ts", "../rpc/log.ts", "../app.ts", "./service.ts"],
   "src/event/log.ts": ["../transfer/transfer.ts"],
-  "src/rpc/validate.ts": ["../account/account.ts", "../account/queries.ts", "../ledger/lane.ts", "../db/database.ts"],
+  "src/rpc/validate.ts": ["../account/account.ts", "../account/queries.ts", "../ledger/lane.ts", "../db/schema.ts"],
   "src/db/database.ts": ["../ledger/lane.ts", "../app.ts", "../../sandbox/mail.ts"],
 };
 
