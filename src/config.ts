@@ -6,7 +6,9 @@ import { z } from "zod";
  * The environment as one typed object; nothing else reads it. Every wrong value is named in one message.
  */
 
-const integer = z.coerce.number("must be a whole number").int("must be a whole number");
+const integer = z.coerce
+  .number({ error: ({ code }) => (code === "invalid_type" ? "must be a whole number" : undefined) })
+  .int();
 const port = (standard: number) => integer.min(0).max(65_535).default(standard);
 const whole = (standard: number, min: number, max: number) => integer.min(min).max(max).default(standard);
 const url = (...schemes: string[]) =>

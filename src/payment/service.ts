@@ -69,7 +69,10 @@ export const paymentService = ({ db, lane }: App): ServiceImpl<typeof PaymentSer
     },
 
     async createPartner(request, context) {
-      const command = createPartner({ idempotencyKey: idempotencyKeyOf(request, context), name: request.name });
+      const command = createPartner({
+        idempotencyKey: idempotencyKeyOf(request, context),
+        name: request.name.toWellFormed(),
+      });
       const { value, replayed } = await lane.submit(command, context);
       tellReplayed(context, replayed);
       return { partner: toPartner(value) };

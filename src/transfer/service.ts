@@ -83,7 +83,8 @@ const orderOf = ({ recipientWalletId, amount, memo }: SendTransferRequest, idemp
   idempotencyKey,
   recipientWalletId: idOf(recipientWalletId),
   amount,
-  memo,
+  // JSON lets half a character through, the database does not; a repeat must find what it wrote.
+  memo: memo.toWellFormed(),
 });
 
 function sidesOf(direction: Direction): Side[] {

@@ -39,7 +39,7 @@ export const walletService = ({ db, lane }: App): ServiceImpl<typeof WalletServi
       idempotencyKey: idempotencyKeyOf(request, context),
       walletId: idOf(request.walletId),
       amount,
-      reason: request.reason,
+      reason: request.reason.toWellFormed(),
       apiKeyId: operatorOf(context).keyId,
     });
     const { value, replayed } = await lane.submit(command, context);
