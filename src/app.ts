@@ -34,6 +34,7 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
     newId: ids.newId,
     log,
     queueMax: config.laneQueueMax,
+    waitMaxMs: config.maxTimeoutMs,
     observe: metrics.observeBatch,
     observeTrouble: metrics.observeLaneTrouble,
   });

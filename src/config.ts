@@ -49,7 +49,8 @@ const environment = z.object({
 
   CHATPAY_LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "fatal"]).default("info"),
   CHATPAY_MAX_IN_FLIGHT: whole(4_000, 1, 1_000_000),
-  CHATPAY_LANE_QUEUE_MAX: whole(20_000, 1, 1_000_000),
+  /** At least as many as one atomic batch has. */
+  CHATPAY_LANE_QUEUE_MAX: whole(20_000, 1_000, 1_000_000),
   CHATPAY_MAX_TIMEOUT_MS: whole(60_000, 100, 3_600_000),
   CHATPAY_SHUTDOWN_GRACE_MS: whole(20_000, 0, 600_000),
   /** How long the server says NOT_SERVING before it stops accepting, so that balancers notice. */

@@ -52,6 +52,16 @@ export function idOf(text: string): bigint {
 const LEASE_MS = 60_000;
 const RENEW_MS = 5_000;
 
+/** How far the clocks of processes may be apart for `idAround` to hold. */
+const CLOCKS_MS = 10 * 60_000;
+
+/** An id that is surely earlier (-1) or later (1) than those made at that time. */
+export function idAround(time: Date, side: -1 | 1): bigint {
+  const ms = Math.max(0, time.getTime() - EPOCH_MS + side * CLOCKS_MS);
+  const id = BigInt(ms) << (SLOT_BITS + COUNTER_BITS);
+  return id > ID_MAX ? ID_MAX : id;
+}
+
 export interface Ids {
   newId: NewId;
   /** Stops renewing. The slot is free for another process when the lease runs out. */

@@ -372,12 +372,10 @@ test.for(ways)("%s: a stop cuts what takes longer than the grace, and force cuts
     const client = createClient(EchoService, transport(echo));
     const cut = failureOf(client.say({ act: "hang" }));
     await vi.waitFor(() => expect(echo.seen.running).toBe(1));
-    const startedAt = performance.now();
 
     await echo[how]();
-    await cut;
 
-    expect(performance.now() - startedAt).toBeLessThan(1_000);
+    expect(await cut).toBeInstanceOf(ConnectError);
   }
 });
 

@@ -93,7 +93,7 @@ test("a refusal halfway undoes its command and no other", async () => {
       books.tell("transfer.completed", [alice], {});
       books.move({ from: alice, to: bob, amount: 5n, because });
       books.hold({ wallet: alice, amount: 1n, because, expireTime: books.now });
-      books.update("wallet", bob, { state: 3 });
+      books.setState(bob, 3);
       return books.move({ from: alice, to: bob, amount: 5n, because });
     },
   };
@@ -553,6 +553,7 @@ function hasId(newId: () => bigint): boolean {
 const LOCK = /^start transaction/;
 const WRITE = /ledger_head where id = 1 for update$/;
 const COMMIT = /;commit$/;
+const TOMBSTONE = /^insert into ledger_batch [^;]*$/;
 
 const once = (where: RegExp, fault: Fault) => {
   let met = false;
@@ -564,7 +565,12 @@ const once = (where: RegExp, fault: Fault) => {
 };
 
 /** A batch of three, one of them refused, whose connection meets the fault once; the answers are compared with the books. */
-async function runWith(fault: Fault, where: RegExp, during?: (batch: { own: Ledger; alice: bigint }) => Promise<void>) {
+async function runWith(
+  fault: Fault,
+  where: RegExp,
+  during?: (batch: { own: Ledger; alice: bigint }) => Promise<void>,
+  another: (sql: string) => Fault | undefined = () => undefined,
+) {
   const proxy = await startProxy(databaseUrl);
   const own = await openLedger(databaseUrl, { laneUrl: proxy.url });
   const [alice, bob] = await makeWallets(own, 2, { balance: 10n });
@@ -574,7 +580,8 @@ async function runWith(fault: Fault, where: RegExp, during?: (batch: { own: Ledg
     pay({ from: alice, to: bob, amount: 100n, key: keys[1] }),
     pay({ from: bob, to: alice, amount: 3n, key: keys[2] }),
   ];
-  proxy.script = once(where, fault);
+  const first = once(where, fault);
+  proxy.script = (sql) => first(sql) ?? another(sql);
 
   const submitted = own.lane.submitEach(commands);
   await during?.({ own, alice });
@@ -627,6 +634,13 @@ test.for([
 test("a commit that the server did not get leaves a tombstone and is another try", async () => {
   for (const fault of [{ cut: "before" }, { cut: "halfway" }] as const) {
     expect(await runWith(fault, COMMIT)).toMatchObject({ trouble: ["ambiguous", "retry"], tombstones: 1 });
+  }
+});
+
+test("a tombstone whose own answer was lost is not taken for the commit", async () => {
+  for (const lost of [{ cut: "unanswered" }, { cut: "answering", packets: 1 }] as const) {
+    const { trouble, tombstones } = await runWith({ cut: "before" }, COMMIT, undefined, once(TOMBSTONE, lost));
+    expect({ lost, trouble, tombstones }).toEqual({ lost, trouble: ["ambiguous", "retry"], tombstones: 1 });
   }
 });
 

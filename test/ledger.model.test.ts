@@ -217,7 +217,7 @@ function commandOf(each: Step, { walletIds, holdIds, model, run }: Run): Command
       const id = walletId(each.wallet);
       return {
         touches: { wallet: [id] },
-        decide: (books) => books.update("wallet", books.wallet(id).id, { state: STATES[each.state] }),
+        decide: (books) => books.setState(id, STATES[each.state]),
       };
     }
   }

@@ -1,3 +1,4 @@
+import { Code, ConnectError } from "@connectrpc/connect";
 import { Account_State, CodePurpose } from "../../gen/chatpay/account/v1/account_pb.ts";
 import { Wallet_Kind, Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { App } from "../app.ts";
@@ -61,8 +62,14 @@ export function openAccounts(app: App) {
       // Before the code is spent: a server that has too much to hash must not cost it.
       const passwordHash = await hashPassword(password);
       await codes.prove({ emailKey, purpose: CodePurpose.SIGN_UP }, code);
-      const { value } = await lane.submit(openAccount({ email, emailKey, passwordHash, displayName }));
-      return value;
+      try {
+        const { value } = await lane.submit(openAccount({ email, emailKey, passwordHash, displayName }));
+        return value;
+      } catch (error) {
+        // Whoever is told to try again needs the code again.
+        if (isPassing(error)) await codes.restore({ emailKey, purpose: CodePurpose.SIGN_UP }, code);
+        throw error;
+      }
     },
 
     /** Throws SIGN_IN_FAILED, TOO_MANY_ATTEMPTS. */
@@ -150,3 +157,6 @@ If it was not you, there is nothing to do.
 };
 
 const reasonOf = (error: unknown) => (error instanceof Error && "code" in error ? error.code : "unknown");
+
+const isPassing = (error: unknown) =>
+  error instanceof ConnectError && (error.code === Code.Unavailable || error.code === Code.ResourceExhausted);

@@ -35,6 +35,10 @@ const USE = `
 if redis.call('hget', KEYS[1], 'code') ~= ARGV[1] then return 0 end
 return redis.call('hdel', KEYS[1], 'code')`;
 
+const RESTORE = `
+if redis.call('exists', KEYS[1]) == 1 then redis.call('hset', KEYS[1], 'code', ARGV[1]) end
+return 1`;
+
 /** 6-digit codes. Without Redis none can be sent or proved. */
 export function openCodes({ redis, config, log }: App) {
   const keyOf = ({ emailKey, purpose }: Claim) => `chatpay:code:${purpose}:${emailKey.toString("hex")}`;
@@ -67,6 +71,11 @@ export function openCodes({ redis, config, log }: App) {
       const given = hashOf(claim, code);
       if (typeof stored !== "string" || !timingSafeEqual(Buffer.from(stored), Buffer.from(given))) throw codeInvalid();
       if ((await run(USE, claim, stored)) === 0) throw codeInvalid();
+    },
+
+    /** Makes a code that was used good again, when what it was used for did not happen. */
+    async restore(claim: Claim, code: string) {
+      await run(RESTORE, claim, hashOf(claim, code));
     },
   };
 }

@@ -1,5 +1,5 @@
 import { CamelCasePlugin, CompiledQuery, Kysely, MysqlDialect, type Transaction } from "kysely";
-import { createPool, type PoolOptions, type TypeCastField } from "mysql2";
+import { createPool, type PoolConnection, type PoolOptions, type TypeCastField } from "mysql2";
 import { overloaded } from "../errors.ts";
 import type { Database } from "./schema.ts";
 
@@ -28,6 +28,7 @@ export const connectionOptions = (url: string) =>
     bigNumberStrings: true,
     connectTimeout: CONNECT_TIMEOUT_MS,
     enableKeepAlive: true,
+    keepAliveInitialDelay: 10_000,
     flags: ["FOUND_ROWS"],
   }) satisfies PoolOptions;
 
@@ -45,6 +46,7 @@ export function openDatabase(url: string): Db {
     queueLimit: POOL_QUEUE_MAX,
     typeCast: readField,
   });
+  pool.on("connection", endWhenSilent);
   return new Kysely<Database>({
     dialect: new MysqlDialect({
       pool: {
@@ -57,6 +59,23 @@ export function openDatabase(url: string): Db {
     }),
     plugins: [new CamelCasePlugin()],
   });
+}
+
+/** Much longer than any of our queries takes. A server that is silent for so long is taken for gone. */
+const ANSWER_MAX_MS = 20_000;
+
+/** A connection whose server fell silent would hold its query, and its place in the pool, until TCP gives up. */
+function endWhenSilent(connection: PoolConnection) {
+  const query = connection.query.bind(connection) as (...args: unknown[]) => unknown;
+  const bounded = (sql: string, values: unknown, answer: (error: unknown, ...rest: unknown[]) => void) =>
+    query({ sql, values, timeout: ANSWER_MAX_MS }, (error: NodeJS.ErrnoException | null, ...rest: unknown[]) => {
+      if (error?.code === "PROTOCOL_SEQUENCE_TIMEOUT") {
+        connection.destroy();
+        Object.assign(error, { fatal: true });
+      }
+      answer(error, ...rest);
+    });
+  Object.assign(connection, { query: bounded });
 }
 
 const POOL_RETRY_MS = 500;

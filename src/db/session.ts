@@ -12,7 +12,8 @@ export interface Session {
   destroy(): void;
 }
 
-export async function openSession(url: string): Promise<Session> {
+/** `silenceMaxS` is how long the server keeps a session that says nothing, and the locks that it holds. */
+export async function openSession(url: string, silenceMaxS = SILENCE_MAX_S): Promise<Session> {
   const connection = createConnection({
     ...connectionOptions(url),
     multipleStatements: true,
@@ -25,7 +26,7 @@ export async function openSession(url: string): Promise<Session> {
   connection.on("error", () => {});
   const session = { run: (statements: string[]) => run(connection, statements), destroy: () => connection.destroy() };
   try {
-    await session.run([`${SESSION_SETUP}, wait_timeout = ${SILENCE_MAX_S}`]);
+    await session.run([`${SESSION_SETUP}, wait_timeout = ${silenceMaxS}`]);
     return session;
   } catch (error) {
     session.destroy();

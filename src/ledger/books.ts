@@ -27,6 +27,9 @@ export const ONCE_COLUMN = {
 } as const;
 export type OnceTable = keyof typeof ONCE_COLUMN;
 
+/** The tables that commands fill; postings and the log are written by moving and telling. */
+export type InsertTable = Exclude<TableName, "posting" | "ledgerBatch" | "ledgerHead">;
+
 /** What moved the money: an Entry_Cause of the proto and the id of what it names. */
 export interface Because {
   cause: number;
@@ -54,9 +57,9 @@ export interface Books {
   /** Gives back what a hold still sets aside. */
   release(order: { hold: bigint }): HoldRow;
   /** A new row. */
-  insert<T extends TableName>(table: T, row: Row<T>): Row<T>;
-  /** Changes a locked row, money columns excepted. */
-  update<T extends LockedTable>(table: T, id: bigint, changes: Partial<Row<T>>): Row<T>;
+  insert<T extends InsertTable>(table: T, row: Row<T>): Row<T>;
+  /** Freezes, opens or closes a wallet. */
+  setState(walletId: bigint, state: Wallet_State): WalletRow;
   /** An event for the accounts that it concerns. */
   tell(kind: string, accounts: (bigint | null)[], fields: EventFields): void;
 }
@@ -160,7 +163,8 @@ export function openBooks(batchId: bigint, now: Date, newId: NewId, locked: Lock
     return posting;
   }
 
-  function insert<T extends TableName>(table: T, row: Row<T>): Row<T> {
+  function insert<T extends InsertTable>(table: T, row: Row<T>): Row<T> {
+    if (table === "wallet" && (row as WalletRow).balance !== 0n) throw new Error("a wallet opens empty");
     const rows = entry(writes.inserted, table, () => []);
     rows.push(row);
     undos.push(() => rows.pop());
@@ -238,11 +242,11 @@ export function openBooks(batchId: bigint, now: Date, newId: NewId, locked: Lock
 
     insert,
 
-    update(table, id, changes) {
-      const row = find(table, id);
-      if (!row) throw new Error(`${table} ${id} is not locked by this command`);
-      rememberBefore(table, row);
-      return Object.assign(row, changes);
+    setState(walletId, state) {
+      const row = wallet(walletId);
+      touchWallet(row);
+      row.state = state;
+      return row;
     },
 
     tell(kind, accounts, fields) {

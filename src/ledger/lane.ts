@@ -32,9 +32,9 @@ import {
   lockTouched,
   packEvents,
   postingText,
+  resolveBatch,
   type Touched,
   writeRows,
-  writeTombstone,
 } from "./queries.ts";
 
 /**
@@ -97,6 +97,8 @@ export interface LaneOptions {
   queueMax?: number;
   /** Commands in one transaction. */
   batchMax?: number;
+  /** The most time that a call gets; a command that waited for longer is not run. */
+  waitMaxMs?: number;
   /** Told after each batch. */
   observe?(batch: { commands: number; postings: number; seconds: number }): void;
   /** Told when a batch must be run again, or its commit was not answered. */
@@ -105,6 +107,7 @@ export interface LaneOptions {
 
 const QUEUE_MAX = 20_000;
 const BATCH_MAX = 512;
+const WAIT_MAX_MS = 60_000;
 const ATTEMPTS_MAX = 6;
 const OVERLOAD_RETRY_MS = 200;
 const CAREFUL_MS = 10_000;
@@ -118,15 +121,19 @@ const IDLE_MAX_MS = 30_000;
 /** A key of the batch had been used before, which the batch did not know when it decided. */
 class RepeatMissed extends Error {}
 
+/** The lane closes before the database has said whether a batch was committed. */
+class OutcomeUnknown extends Error {}
+
 /** Commands that happen together or not at all; mostly just one. */
 interface Unit {
   commands: Command<unknown>[];
   call: Call | undefined;
+  sinceMs: number;
   settle(outcomes: Settled<unknown>[]): void;
 }
 
 export function openLane(options: LaneOptions): Lane {
-  const { databaseUrl, newId, log, queueMax = QUEUE_MAX, batchMax = BATCH_MAX } = options;
+  const { databaseUrl, newId, log, queueMax = QUEUE_MAX, batchMax = BATCH_MAX, waitMaxMs = WAIT_MAX_MS } = options;
   const trouble = options.observeTrouble ?? (() => {});
   let waiting: Unit[] = [];
   let size = 0;
@@ -151,7 +158,7 @@ export function openLane(options: LaneOptions): Lane {
         size -= commands.length;
         resolve(outcomes);
       };
-      waiting.push({ commands, call, settle });
+      waiting.push({ commands, call, sinceMs: performance.now(), settle });
       running ??= Promise.resolve().then(drain);
     });
   }
@@ -161,7 +168,7 @@ export function openLane(options: LaneOptions): Lane {
     running = undefined;
   }
 
-  /** The next units in order of arrival, without those whose caller has gone. */
+  /** The next units in order of arrival. */
   function take(): Unit[] {
     let commands = 0;
     let end = 0;
@@ -171,17 +178,22 @@ export function openLane(options: LaneOptions): Lane {
     }
     const taken = waiting.slice(0, end);
     waiting = waiting.slice(end);
-    return taken.filter((unit) => {
-      const gone = unit.call?.signal.aborted ?? false;
-      if (gone) unit.settle(unit.commands.map(() => ({ error: deadlineExceeded() })));
-      return !gone;
-    });
+    return taken;
+  }
+
+  /** Settles a unit whose caller has gone, or whom nobody can be waiting for any more. */
+  function isAwaited(unit: Unit): boolean {
+    const gone = (unit.call?.signal.aborted ?? false) || performance.now() - unit.sinceMs > waitMaxMs;
+    if (gone) unit.settle(unit.commands.map(() => ({ error: deadlineExceeded() })));
+    return !gone;
   }
 
   /** Runs the batch, again while the database gives way to others; then each unit alone, so that one in trouble harms no other. */
-  async function runUntilSettled(units: Unit[]): Promise<void> {
-    if (units.length === 0) return;
+  async function runUntilSettled(taken: Unit[], attemptsMax = ATTEMPTS_MAX): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
+      // Nothing of the batch is committed here, so who has gone meanwhile need not have it done.
+      const units = taken.filter(isAwaited);
+      if (units.length === 0) return;
       try {
         const outcomes = await runOnce(units);
         units.forEach((unit, i) => unit.settle(outcomes[i] as Settled<unknown>[]));
@@ -190,16 +202,18 @@ export function openLane(options: LaneOptions): Lane {
         const isRepeat = isDuplicateKey(error) || error instanceof RepeatMissed;
         if (isRepeat) carefulUntilMs = performance.now() + CAREFUL_MS;
         const mayPass = isRetryable(error) || isRepeat || isConnectionLost(error);
-        if (mayPass && attempt < ATTEMPTS_MAX && !(closing && isConnectionLost(error))) {
+        if (mayPass && attempt < attemptsMax && !(closing && isConnectionLost(error))) {
           trouble("retry");
           await (isConnectionLost(error) ? sleep(RECONNECT_PAUSE_MS * 2 ** attempt) : pause(attempt));
           continue;
         }
-        if (units.length > 1 && !isConnectionLost(error)) {
+        if (units.length > 1 && !isConnectionLost(error) && !(error instanceof OutcomeUnknown)) {
           trouble("isolate");
-          for (const unit of units) await runUntilSettled([unit]);
+          // Whoever holds a lock for so long holds it still: no unit makes the others wait for all the attempts.
+          for (const unit of units) await runUntilSettled([unit], isRetryable(error) ? 1 : ATTEMPTS_MAX);
           return;
         }
+        if (isConnectionLost(error)) turnAway();
         for (const unit of units) unit.settle(unit.commands.map(() => ({ error: lasting(error) })));
         return;
       }
@@ -208,7 +222,7 @@ export function openLane(options: LaneOptions): Lane {
 
   /** What a caller is told when the database would not run the command. */
   function lasting(error: unknown): unknown {
-    if (!isConnectionLost(error) && !isRetryable(error)) return error;
+    if (!isConnectionLost(error) && !isRetryable(error) && !(error instanceof OutcomeUnknown)) return error;
     log.error({ err: error, errno: errorNumber(error) }, "the ledger gave a batch up");
     return dependencyUnavailable("mysql");
   }
@@ -298,13 +312,11 @@ export function openLane(options: LaneOptions): Lane {
     for (let pauseMs = 10; ; pauseMs = Math.min(pauseMs * 2, RESOLVE_PAUSE_MAX_MS)) {
       try {
         session ??= await openSession(databaseUrl);
-        await writeTombstone(session, batch.id, batch.createTime);
-        return false;
-      } catch (error) {
-        if (isDuplicateKey(error)) return true;
+        return await resolveBatch(session, batch.id, batch.createTime);
+      } catch {
         endSession();
         // Whoever waits is told to try again with the same key, and finds the outcome then.
-        if (performance.now() - closingSinceMs > CLOSE_PATIENCE_MS) throw error;
+        if (performance.now() - closingSinceMs > CLOSE_PATIENCE_MS) throw new OutcomeUnknown();
         if (pauseMs > RESOLVE_PATIENCE_MS) turnAway();
         await sleep(pauseMs);
       }

@@ -1,5 +1,6 @@
 import { createHash, hash } from "node:crypto";
 import { constants as zlib, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { isDuplicateKey } from "../db/database.ts";
 import { columnName, insertRows, overwriteRows, readRows, selectRows, tuple } from "../db/rows.ts";
 import type { PostingRow, Row, TableName, WalletRow } from "../db/schema.ts";
 import type { Session } from "../db/session.ts";
@@ -127,22 +128,29 @@ export async function commitBatch(session: Session, batch: Row<"ledgerBatch">): 
 }
 
 /**
- * Claims the id of a batch whose commit was not answered. A duplicate key means that it committed; waits
- * while it might yet. Success means that it never will: the row stays as its tombstone.
+ * Whether a batch whose commit was not answered has committed. Claims its id, which waits while it might yet:
+ * success means that it never will, and the row stays as its tombstone. A duplicate key means that the batch is
+ * there, or a tombstone whose own answer was lost; only the batch has a number.
  */
-export async function writeTombstone(session: Session, batchId: bigint, now: Date): Promise<void> {
-  const empty = Buffer.alloc(0);
+export async function resolveBatch(session: Session, batchId: bigint, now: Date): Promise<boolean> {
   const tombstone = {
     id: batchId,
     number: null,
     lastPosition: 0n,
     eventCount: 0,
     postingCount: 0,
-    events: empty,
+    events: Buffer.alloc(0),
     hash: Buffer.alloc(32),
     createTime: now,
   };
-  await session.run([insertRows("ledgerBatch", [tuple("ledgerBatch", tombstone)])]);
+  try {
+    await session.run([insertRows("ledgerBatch", [tuple("ledgerBatch", tombstone)])]);
+    return false;
+  } catch (error) {
+    if (!isDuplicateKey(error)) throw error;
+    const [batches] = await session.run([`select id from ledger_batch where id = ${batchId} and number is not null`]);
+    return (batches ?? []).length > 0;
+  }
 }
 
 type BatchHeader = Pick<

@@ -25,6 +25,11 @@ export async function readBatches(session: Session, after: bigint, limit: number
   return readRows("ledgerBatch", rows ?? []);
 }
 
+export async function hasBatch(session: Session, number: bigint): Promise<boolean> {
+  const [rows] = await session.run([`select id from ledger_batch where number = ${number}`]);
+  return (rows ?? []).length > 0;
+}
+
 export async function readPostings(session: Session, after: bigint, limit: number): Promise<PostingRow[]> {
   const [rows] = await session.run([selectRows("posting", `where id > ${after} order by id limit ${limit}`)]);
   return readRows("posting", rows ?? []);

@@ -22,6 +22,8 @@ export interface PaymentOrder {
 export interface Payer {
   accountId: bigint;
   walletId: bigint;
+  /** The API key of the chat server that acts for the account, if one does. */
+  keyId?: bigint;
 }
 
 /** Money from a person to a partner for an order. The order key makes it happen once. */
@@ -45,6 +47,7 @@ export function approvePayment(payer: Payer, partner: PartnerRow, order: Payment
         payerWalletId: payer.walletId,
         amount,
         currency,
+        ...(payer.keyId !== undefined && { apiKeyId: payer.keyId }),
       });
       return books.insert("payment", {
         id,

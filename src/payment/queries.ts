@@ -14,6 +14,8 @@ export const findPaymentOf = (db: Db, party: Party, id: bigint): Promise<Payment
 
 export interface PaymentList {
   party: Party;
+  /** Bounds of the ids. */
+  after: bigint | undefined;
   before: bigint | undefined;
   startTime: Date | undefined;
   endTime: Date | undefined;
@@ -21,9 +23,13 @@ export interface PaymentList {
 }
 
 /** Newest first. */
-export function listPayments(db: Db, { party, before, startTime, endTime, limit }: PaymentList): Promise<PaymentRow[]> {
+export function listPayments(
+  db: Db,
+  { party, after, before, startTime, endTime, limit }: PaymentList,
+): Promise<PaymentRow[]> {
   let query = db.selectFrom("payment").selectAll().where(party.column, "=", party.id);
   if (before !== undefined) query = query.where("id", "<", before);
+  if (after !== undefined) query = query.where("id", ">", after);
   if (startTime) query = query.where("createTime", ">=", startTime);
   if (endTime) query = query.where("createTime", "<", endTime);
   return query.orderBy("id", "desc").limit(limit).execute();

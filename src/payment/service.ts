@@ -15,7 +15,7 @@ import {
 import type { App } from "../app.ts";
 import type { PartnerRow, PaymentRow } from "../db/schema.ts";
 import { partnerNotFound, paymentExists, paymentNotFound } from "../errors.ts";
-import { idOf } from "../id.ts";
+import { idAround, idOf } from "../id.ts";
 import { type Caller, callerOf, payerOf } from "../rpc/caller.ts";
 import { idempotencyKeyOf, tellReplayed } from "../rpc/idempotency.ts";
 import { marksOf, readPage, readSpan, splitPage } from "../rpc/page.ts";
@@ -63,7 +63,10 @@ export const paymentService = ({ db, lane }: App): ServiceImpl<typeof PaymentSer
       const party = partyOf(callerOf(context));
       const span = readSpan(request);
       const page = readPage(request, party.column, party.id, ...marksOf(span));
-      const payments = await listPayments(db, { party, before: page.cursor, ...span, limit: page.size + 1 });
+      // The times bound the ids as well: the index of a busy partner is long.
+      const after = span.startTime && idAround(span.startTime, -1);
+      const before = page.cursor ?? (span.endTime && idAround(span.endTime, 1));
+      const payments = await listPayments(db, { party, after, before, ...span, limit: page.size + 1 });
       const { rows, nextPageToken } = splitPage(payments, page, ({ id }) => id);
       return { payments: rows.map(toPayment), nextPageToken };
     },

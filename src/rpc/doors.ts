@@ -44,6 +44,8 @@ export interface DoorsConfig {
 /** What nobody had to change yet; tests do. */
 const LIMITS = {
   streamsMax: 10_000,
+  /** Calls and streams of health and reflection. */
+  onlookersMax: 1_000,
   readMaxBytes: 4 * 1024 * 1024,
   connectionsMax: 10_000,
   streamsPerConnection: 4_000,
@@ -77,6 +79,7 @@ export async function openDoors({ config, log, metrics, routes, authenticate, he
   const meterOf = createMeters(registry);
   const crowd = shed(config.maxInFlight, limits.streamsMax, log);
   watchInFlight(registry, crowd.inFlight);
+  const onlookers = shed(limits.onlookersMax, limits.onlookersMax, log);
 
   const pulse = await takePulse(healthy);
   const admitted = [crowd.interceptor, admit(routes, authenticate), validate(routes)];
@@ -94,8 +97,8 @@ export async function openDoors({ config, log, metrics, routes, authenticate, he
     const all = [observe(log, meterOf(door)), bound(config.maxTimeoutMs, closing.signal)];
     return [
       ...routes.map((one) => ({ ...one, interceptors: [...all, ...admitted] })),
-      // Health and reflection answer anyone, under any load.
-      ...openRoutes.map((one) => ({ ...one, interceptors: all })),
+      // Health and reflection answer anyone, whatever load the others are.
+      ...openRoutes.map((one) => ({ ...one, interceptors: [...all, onlookers.interceptor] })),
     ];
   };
 
@@ -167,7 +170,10 @@ function createInternalServer(registry: Registry, pulse: Pulse) {
   return createServer(({ url }, response) => {
     if (url === "/metrics") {
       response.setHeader("content-type", registry.contentType);
-      void registry.metrics().then((text) => response.end(text));
+      registry.metrics().then(
+        (text) => response.end(text),
+        () => response.writeHead(500).end(),
+      );
     } else response.writeHead(url === "/healthz" ? status() : 404).end();
   });
 }

@@ -69,7 +69,7 @@ export function openFront({ http1, http2, tls, greetingMs, idleMs, connectionsMa
     }
   }
   const server: Server = tls
-    ? createTlsServer({ ...tls, ALPNProtocols: ["h2", "http/1.1"], handshakeTimeout: greetingMs }, greet)
+    ? createTlsServer({ ...tls, noDelay: true, ALPNProtocols: ["h2", "http/1.1"], handshakeTimeout: greetingMs }, greet)
     : createServer({ noDelay: true }, greet);
   server.maxConnections = connectionsMax;
 

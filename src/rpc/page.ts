@@ -32,6 +32,24 @@ function readToken(token: string, mark: string): bigint {
   return BigInt(cursor);
 }
 
+/** How many entries of a wallet one page looks through for those that its filters let pass. */
+const SCAN_MAX = 10_000n;
+
+/** The sequences of a wallet that one page looks at: newest first, bounded, whatever the filters leave of them. */
+export function scanWindow(page: Page, lastSequence: bigint) {
+  const before = page.cursor ?? lastSequence + 1n;
+  const from = before > SCAN_MAX ? before - SCAN_MAX : 1n;
+  return {
+    from,
+    before,
+    /** A full page goes on after its last row, another one where the look ended. */
+    tokenAfter(rows: { sequence: bigint }[]): string {
+      const next = (rows.length === page.size ? rows.at(-1)?.sequence : undefined) ?? from;
+      return next > 1n ? page.tokenAfter(next) : "";
+    },
+  };
+}
+
 /** Of `size + 1` rows the page, and the token for the next if there is one. */
 export function splitPage<R>(
   rows: R[],

@@ -1,6 +1,8 @@
+import { randomUUID } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
+import type { Logger } from "pino";
 import { ErrorInfoSchema } from "../../gen/chatpay/error/v1/error_pb.ts";
 import {
   type BatchSendTransfersResponse_Result,
@@ -14,19 +16,17 @@ import {
 } from "../../gen/chatpay/transfer/v1/transfer_pb.ts";
 import type { App } from "../app.ts";
 import type { TransferRow } from "../db/schema.ts";
-import { idempotencyKeyMissing, transferNotFound } from "../errors.ts";
+import { idempotencyKeyMissing, internal, transferNotFound } from "../errors.ts";
 import { idOf } from "../id.ts";
 import type { Settled } from "../ledger/lane.ts";
 import { callerOf, payerOf } from "../rpc/caller.ts";
 import { idempotencyKeyOf, tellReplayed } from "../rpc/idempotency.ts";
-import { marksOf, readPage, readSpan } from "../rpc/page.ts";
+import { plainError } from "../rpc/observe.ts";
+import { marksOf, readPage, readSpan, scanWindow } from "../rpc/page.ts";
 import { findTransfer, findTransferOf, lastSequence, listTransfers, type Side } from "./queries.ts";
 import { type Order, sendTransfer, sendTransfers } from "./transfer.ts";
 
-/** How many postings one page looks through for those that the filter lets pass. */
-const SCAN_MAX = 10_000n;
-
-export const transferService = ({ db, lane }: App): ServiceImpl<typeof TransferService> => ({
+export const transferService = ({ db, lane, log }: App): ServiceImpl<typeof TransferService> => ({
   async sendTransfer(request, context) {
     const order = orderOf(request, idempotencyKeyOf(request, context));
     const { value, replayed } = await lane.submit(sendTransfer(payerOf(context), order), context);
@@ -40,7 +40,7 @@ export const transferService = ({ db, lane }: App): ServiceImpl<typeof TransferS
       return orderOf(request, request.idempotencyKey);
     });
     const outcomes = await sendTransfers(lane, payerOf(context), orders, atomic, context);
-    return { results: outcomes.map(toResult) };
+    return { results: outcomes.map((outcome) => toResult(outcome, log)) };
   },
 
   async getTransfer({ transferId }, context) {
@@ -60,22 +60,17 @@ export const transferService = ({ db, lane }: App): ServiceImpl<typeof TransferS
     const span = readSpan(request);
     const page = readPage(request, walletId, direction, state, counterpartyWalletId, ...marksOf(span));
 
-    const before = page.cursor ?? (await lastSequence(db, walletId)) + 1n;
-    const from = before > SCAN_MAX ? before - SCAN_MAX : 1n;
+    const window = scanWindow(page, await lastSequence(db, walletId));
     const rows = await listTransfers(db, {
       walletId,
       sides: sidesOf(direction),
-      from,
-      before,
+      ...window,
       counterparty: counterpartyWalletId === "" ? undefined : idOf(counterpartyWalletId),
       state: state || undefined,
       ...span,
       limit: page.size,
     });
-    // A full page goes on after its last row, another one where the look ended.
-    const last = rows.length === page.size ? rows[rows.length - 1] : undefined;
-    const next = last?.sequence ?? from;
-    return { transfers: rows.map(toTransfer), nextPageToken: next > 1n ? page.tokenAfter(next) : "" };
+    return { transfers: rows.map(toTransfer), nextPageToken: window.tokenAfter(rows) };
   },
 });
 
@@ -105,17 +100,24 @@ const toTransfer = (row: TransferRow): Transfer =>
     createTime: timestampFromDate(row.createTime),
   });
 
-function toResult({ result, error }: Settled<TransferRow>): BatchSendTransfersResponse_Result {
+function toResult({ result, error }: Settled<TransferRow>, log: Logger): BatchSendTransfersResponse_Result {
   if (result) {
     return create(BatchSendTransfersResponse_ResultSchema, {
       outcome: { case: "transfer", value: toTransfer(result.value) },
       replayed: result.replayed,
     });
   }
-  if (!(error instanceof ConnectError)) throw error;
-  const code = Code[error.code].replace(/(?<!^)[A-Z]/g, (letter) => `_${letter}`).toLowerCase();
-  const [info] = error.findDetails(ErrorInfoSchema);
+  const refusal = error instanceof ConnectError ? error : unforeseen(error, log);
+  const code = Code[refusal.code].replace(/(?<!^)[A-Z]/g, (letter) => `_${letter}`).toLowerCase();
+  const [info] = refusal.findDetails(ErrorInfoSchema);
   return create(BatchSendTransfersResponse_ResultSchema, {
-    outcome: { case: "refusal", value: { code, message: error.rawMessage, info } },
+    outcome: { case: "refusal", value: { code, message: refusal.rawMessage, info } },
   });
+}
+
+/** The others of the batch may have happened, so their answers must not be lost with this one. */
+function unforeseen(error: unknown, log: Logger): ConnectError {
+  const errorId = randomUUID();
+  log.error({ errorId, cause: plainError(error) }, "a transfer of a batch failed");
+  return internal(errorId);
 }

@@ -9,6 +9,8 @@ import { onceKeyOf, scopeOf } from "../ledger/once.ts";
 export interface Sender {
   accountId: bigint;
   walletId: bigint;
+  /** The API key of the chat server that acts for the account, if one does. */
+  keyId?: bigint;
 }
 
 export interface Order {
@@ -52,6 +54,7 @@ export function sendTransfer(sender: Sender, order: Order): Command<TransferRow>
         amount,
         currency,
         memo,
+        ...(sender.keyId !== undefined && { apiKeyId: sender.keyId }),
       });
       return books.insert("transfer", {
         id,

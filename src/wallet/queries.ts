@@ -39,8 +39,9 @@ export interface EntryRow {
 
 export interface Statement {
   walletId: bigint;
-  /** Entries with a smaller sequence; undefined for the newest. */
-  before: bigint | undefined;
+  /** Sequences from (included) and before. */
+  from: bigint;
+  before: bigint;
   startTime: Date | undefined;
   endTime: Date | undefined;
   limit: number;
@@ -77,8 +78,9 @@ function listSide(db: Db, side: "debit" | "credit", statement: Statement): Promi
       "posting.createTime",
     ])
     .select(sql<string>`coalesce(transfer.memo, payment.order_key, adjustment.reason, '')`.as("memo"))
-    .where(`posting.${side}WalletId`, "=", statement.walletId);
-  if (statement.before !== undefined) query = query.where(`posting.${side}Sequence`, "<", statement.before);
+    .where(`posting.${side}WalletId`, "=", statement.walletId)
+    .where(`posting.${side}Sequence`, ">=", statement.from)
+    .where(`posting.${side}Sequence`, "<", statement.before);
   if (statement.startTime) query = query.where("posting.createTime", ">=", statement.startTime);
   if (statement.endTime) query = query.where("posting.createTime", "<", statement.endTime);
   return query.orderBy(`posting.${side}Sequence`, "desc").limit(statement.limit).execute();

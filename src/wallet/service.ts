@@ -21,7 +21,7 @@ import { walletNotFound } from "../errors.ts";
 import { idOf } from "../id.ts";
 import { type Caller, callerOf, operatorOf } from "../rpc/caller.ts";
 import { idempotencyKeyOf, tellReplayed } from "../rpc/idempotency.ts";
-import { marksOf, readPage, readSpan, splitPage } from "../rpc/page.ts";
+import { marksOf, readPage, readSpan, scanWindow, splitPage } from "../rpc/page.ts";
 import { type EntryRow, findWallet, listEntries, listWallets, type Owner } from "./queries.ts";
 import { adjustWallet } from "./wallet.ts";
 
@@ -61,12 +61,12 @@ export const walletService = ({ db, lane }: App): ServiceImpl<typeof WalletServi
     },
 
     async listEntries(request, context) {
-      const { id: walletId } = await getWallet(callerOf(context), request.walletId);
+      const { id: walletId, sequence } = await getWallet(callerOf(context), request.walletId);
       const span = readSpan(request);
       const page = readPage(request, walletId, ...marksOf(span));
-      const entries = await listEntries(db, { walletId, before: page.cursor, ...span, limit: page.size + 1 });
-      const { rows, nextPageToken } = splitPage(entries, page, ({ sequence }) => sequence);
-      return { entries: rows.map(toEntry), nextPageToken };
+      const window = scanWindow(page, sequence);
+      const rows = await listEntries(db, { walletId, ...window, ...span, limit: page.size });
+      return { entries: rows.map(toEntry), nextPageToken: window.tokenAfter(rows) };
     },
 
     creditWallet: (request, context) => adjust(request, request.amount, context),

@@ -25,7 +25,7 @@ export async function up(db: Kysely<unknown>) {
       constraint wallet_held_not_negative check (held >= 0),
       -- Only system wallets, whose kinds start at 10, go below zero.
       constraint wallet_covered check (kind >= 10 or balance >= held)
-    )`.execute(db);
+    ) default charset = utf8mb4 collate = utf8mb4_bin`.execute(db);
 
   await sql`
     create table if not exists hold (
@@ -41,7 +41,7 @@ export async function up(db: Kysely<unknown>) {
       key hold_wallet (wallet_id),
       constraint hold_amount_positive check (amount > 0),
       constraint hold_remaining_within check (remaining between 0 and amount)
-    )`.execute(db);
+    ) default charset = utf8mb4 collate = utf8mb4_bin`.execute(db);
 
   await sql`
     create table if not exists posting (
@@ -62,7 +62,7 @@ export async function up(db: Kysely<unknown>) {
       unique key posting_credit (credit_wallet_id, credit_sequence),
       constraint posting_amount_positive check (amount > 0),
       constraint posting_two_wallets check (debit_wallet_id <> credit_wallet_id)
-    )`.execute(db);
+    ) default charset = utf8mb4 collate = utf8mb4_bin`.execute(db);
 
   await sql`
     create table if not exists ledger_batch (
@@ -77,7 +77,7 @@ export async function up(db: Kysely<unknown>) {
       primary key (id),
       unique key ledger_batch_number (number),
       key ledger_batch_position (last_position)
-    )`.execute(db);
+    ) default charset = utf8mb4 collate = utf8mb4_bin`.execute(db);
 
   await sql`
     create table if not exists ledger_head (
@@ -86,7 +86,7 @@ export async function up(db: Kysely<unknown>) {
       position bigint not null,
       hash     binary(32) not null,
       primary key (id)
-    )`.execute(db);
+    ) default charset = utf8mb4 collate = utf8mb4_bin`.execute(db);
   await sql`insert into ledger_head (id, number, position, hash) values (1, 0, 0, unhex(repeat('00', 32)))
             on duplicate key update id = id`.execute(db);
 
@@ -101,7 +101,7 @@ export async function up(db: Kysely<unknown>) {
       owner       varchar(64)  not null,
       lease_until bigint       not null,
       primary key (slot)
-    )`.execute(db);
+    ) default charset = utf8mb4 collate = utf8mb4_bin`.execute(db);
   const slots = Array.from({ length: 1024 }, (_, slot) => sql`(${slot}, '', 0)`);
   await sql`insert into process_slot (slot, owner, lease_until) values ${sql.join(slots)}
             on duplicate key update slot = slot`.execute(db);

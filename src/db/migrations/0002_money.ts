@@ -16,7 +16,7 @@ export async function up(db: Kysely<unknown>) {
       primary key (id),
       unique key transfer_idempotency (idempotency_key),
       constraint transfer_amount_positive check (amount > 0)
-    )`.execute(db);
+    ) default charset = utf8mb4 collate = utf8mb4_bin`.execute(db);
 
   await sql`
     create table if not exists adjustment (
@@ -31,7 +31,7 @@ export async function up(db: Kysely<unknown>) {
       primary key (id),
       unique key adjustment_idempotency (idempotency_key),
       constraint adjustment_amount_not_zero check (amount <> 0)
-    )`.execute(db);
+    ) default charset = utf8mb4 collate = utf8mb4_bin`.execute(db);
 
   await sql`
     create table if not exists partner (
@@ -42,7 +42,7 @@ export async function up(db: Kysely<unknown>) {
       create_time     datetime(3)  not null,
       primary key (id),
       unique key partner_idempotency (idempotency_key)
-    )`.execute(db);
+    ) default charset = utf8mb4 collate = utf8mb4_bin`.execute(db);
 
   await sql`
     create table if not exists payment (
@@ -62,5 +62,5 @@ export async function up(db: Kysely<unknown>) {
       key payment_partner (partner_id, id),
       key payment_payer (payer_account_id, id),
       constraint payment_amount_positive check (amount > 0)
-    )`.execute(db);
+    ) default charset = utf8mb4 collate = utf8mb4_bin`.execute(db);
 }

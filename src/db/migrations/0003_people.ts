@@ -15,7 +15,7 @@ export async function up(db: Kysely<unknown>) {
       update_time    datetime(3)  not null,
       primary key (id),
       unique key account_email (email_key)
-    )`.execute(db);
+    ) default charset = utf8mb4 collate = utf8mb4_bin`.execute(db);
 
   await sql`
     create table if not exists session (
@@ -24,7 +24,7 @@ export async function up(db: Kysely<unknown>) {
       create_time datetime(3) not null,
       revoke_time datetime(3) null,
       primary key (id)
-    )`.execute(db);
+    ) default charset = utf8mb4 collate = utf8mb4_bin`.execute(db);
 
   await sql`
     create table if not exists refresh_token (
@@ -34,7 +34,7 @@ export async function up(db: Kysely<unknown>) {
       expire_time datetime(3) not null,
       use_time    datetime(3) null,
       primary key (token_hash)
-    )`.execute(db);
+    ) default charset = utf8mb4 collate = utf8mb4_bin`.execute(db);
 
   await sql`
     create table if not exists api_key (
@@ -50,5 +50,5 @@ export async function up(db: Kysely<unknown>) {
       last_use_time datetime(3)  null,
       primary key (id),
       unique key api_key_hash (key_hash)
-    )`.execute(db);
+    ) default charset = utf8mb4 collate = utf8mb4_bin`.execute(db);
 }

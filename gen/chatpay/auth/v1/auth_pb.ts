@@ -67,7 +67,7 @@ export const CallerKind = {
 
   /**
    * A chat server with an API key of kind SERVICE, acting for the account that it names in the
-   * `chatpay-account-id` header. Unless the rule says otherwise the header is required.
+   * `chatpay-account-id` header, which is required.
    *
    * @generated from enum value: CALLER_KIND_SERVICE = 3;
    */

@@ -45,7 +45,7 @@ export type VerifyBooksResponse = Message<"chatpay.ledger.v1.VerifyBooksResponse
    */
   event: {
     /**
-     * About once a second, and at the start of each check.
+     * About once a second while a check runs.
      *
      * @generated from field: chatpay.ledger.v1.VerifyBooksResponse.Progress progress = 1;
      */

@@ -518,8 +518,9 @@ export const TransferService: GenService<{
    * BatchSendTransfers sends up to 1,000 transfers from the caller's main wallet, each with its own
    * key and its own result, in the order of the request. With `atomic`, all happen or none.
    *
-   * Errors: those of SendTransfer, in each result; the call itself fails only for a malformed request,
-   * or as a whole when nothing could be decided.
+   * Errors: those of SendTransfer, in each result; the call itself fails only for a malformed request or
+   * when the server takes no calls. A result may also say `resource_exhausted` or `unavailable`: send the
+   * call again with the same keys.
    *
    * @generated from rpc chatpay.transfer.v1.TransferService.BatchSendTransfers
    */
