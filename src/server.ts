@@ -9,6 +9,7 @@ import { type Doors, openDoors } from "./rpc/doors.ts";
 export async function openServer(app: App): Promise<Doors> {
   const { config, log, metrics, db } = app;
   if (!(await isMigrated(db))) throw new Error("the tables are not up to date; run: chatpay migrate");
+  await warnOfLoss(app);
   return openDoors({
     config,
     log,
@@ -17,4 +18,15 @@ export async function openServer(app: App): Promise<Doors> {
     authenticate: createAuthenticate(app),
     healthy: async () => (await sql`select 1`.execute(db)).rows.length === 1,
   });
+}
+
+/** What was answered is on disk only if MySQL puts it there with each commit. */
+async function warnOfLoss({ db, log }: App) {
+  const { rows } = await sql<{ Value: string }>`
+    show variables where variable_name in ('innodb_flush_log_at_trx_commit', 'sync_binlog')`.execute(
+    db.withoutPlugins(),
+  );
+  if (rows.some(({ Value: value }) => value !== "1")) {
+    log.warn("MySQL may lose answered calls in a crash: set innodb_flush_log_at_trx_commit=1 and sync_binlog=1");
+  }
 }
