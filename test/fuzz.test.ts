@@ -1,12 +1,12 @@
 import { randomUUID } from "node:crypto";
-import { Agent, type IncomingHttpHeaders, request as httpRequestTo } from "node:http";
+import { Agent, request as httpRequestTo, type IncomingHttpHeaders } from "node:http";
 import { buffer } from "node:stream/consumers";
 import { type DescMethod, fromBinary, fromJsonString, type JsonValue, type Message, toJson } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import { codeFromString } from "@connectrpc/connect/protocol-connect";
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
-import { type Arbitrary, asyncProperty, assert as assertProperty, constantFrom } from "fast-check";
+import { type Arbitrary, assert as assertProperty, asyncProperty, constantFrom } from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { TransferService } from "../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { WalletService } from "../gen/chatpay/wallet/v1/wallet_pb.ts";

@@ -6,7 +6,7 @@ import { afterAll, expect, test, vi } from "vitest";
 import { Entry_Cause } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { Row, TransferRow } from "../src/db/schema.ts";
 import { leaseIds } from "../src/id.ts";
-import type { Command, Settled } from "../src/ledger/lane.ts";
+import type { Command, Settled } from "../src/ledger/command.ts";
 import { unpackEvents } from "../src/ledger/queries.ts";
 import { createPartner } from "../src/payment/payment.ts";
 import {

@@ -4,7 +4,7 @@ import { afterAll, expect, test, vi } from "vitest";
 import { Entry_Cause, Wallet_Kind, Wallet_State } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { TransferRow } from "../src/db/schema.ts";
 import type { Books } from "../src/ledger/books.ts";
-import type { Command } from "../src/ledger/lane.ts";
+import type { Command } from "../src/ledger/command.ts";
 import { onceKeyOf } from "../src/ledger/once.ts";
 import { answerOf, chooseSeed, makeBooks, makeWallets, openLedger, transferRow } from "./support/load.ts";
 import { type Answer, type Model, type ModelWallet, runTogether, type Step } from "./support/model.ts";

@@ -5,7 +5,7 @@ import type { App } from "../app.ts";
 import { transact } from "../db/database.ts";
 import type { AccountRow } from "../db/schema.ts";
 import { accountNotFound, emailTaken, overloaded, signInFailed } from "../errors.ts";
-import type { Command } from "../ledger/lane.ts";
+import type { Command } from "../ledger/command.ts";
 import type { Mail } from "../mail.ts";
 import { openAttempts } from "./attempts.ts";
 import { openCodes } from "./codes.ts";

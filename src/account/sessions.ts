@@ -2,7 +2,7 @@ import type { App } from "../app.ts";
 import { transact } from "../db/database.ts";
 import type { AccountRow } from "../db/schema.ts";
 import { refreshTokenInvalid } from "../errors.ts";
-import type { Command } from "../ledger/lane.ts";
+import type { Command } from "../ledger/command.ts";
 import type { Person } from "../rpc/caller.ts";
 import { tellRevoked } from "./credentials.ts";
 import {

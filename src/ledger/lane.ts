@@ -10,30 +10,29 @@ import {
 } from "../db/database.ts";
 import type { Row } from "../db/schema.ts";
 import { openSession, type Session } from "../db/session.ts";
-import {
-  batchAborted,
-  deadlineExceeded,
-  dependencyUnavailable,
-  idempotencyKeyReused,
-  overloaded,
-  shuttingDown,
-} from "../errors.ts";
+import { deadlineExceeded, dependencyUnavailable, overloaded, shuttingDown } from "../errors.ts";
 import type { NewId } from "../id.ts";
-import { type Books, entry, LOCK_ORDER, type LockedTable, type OnceTable, openBooks } from "./books.ts";
+import { openBooks } from "./books.ts";
+import {
+  type Command,
+  decideUnit,
+  type Result,
+  refusedKeys,
+  type Settled,
+  type Together,
+  touchedBy,
+} from "./command.ts";
 import {
   chainHash,
   commitBatch,
   contentHash,
   digestOf,
   isAnyKnown,
-  type Known,
-  keyText,
   lastChange,
   lockTouched,
   packEvents,
   postingText,
   resolveBatch,
-  type Touched,
   writeRows,
 } from "./queries.ts";
 
@@ -41,32 +40,6 @@ import {
  * The lane: all money of a process moves here. Commands wait in a queue; when the commit before returns,
  * those that wait become one transaction. Nobody is answered before their batch is known to be committed.
  */
-
-/** The unique key of the row that a command makes. A repeat is answered from that row. */
-export interface Once<T> {
-  table: OnceTable;
-  key: Buffer;
-  /** Whether the first row came of the same request; the key of another request is refused. */
-  isRepeat?(first: T): boolean;
-  /** What a repeat answers with, if not the first row. It may throw a refusal. */
-  repeat?(first: T): T;
-}
-
-export interface Command<T> {
-  /** The rows that `decide` looks at; it may change no others. */
-  touches: { [table in LockedTable]?: bigint[] };
-  once?: Once<T>;
-  /** Says what to write, or throws a refusal. Pure: it may run again on other rows. */
-  decide(books: Books): T;
-}
-
-export interface Result<T> {
-  value: T;
-  /** The key had been used before: nothing moved now. */
-  replayed: boolean;
-}
-
-export type Settled<T> = { result: Result<T>; error?: undefined } | { result?: undefined; error: unknown };
 
 /** What a call tells of itself: the lane drops a command whose call has ended before it enters a batch. */
 export interface Call {
@@ -125,8 +98,7 @@ class RepeatMissed extends Error {}
 class OutcomeUnknown extends Error {}
 
 /** Commands that happen together or not at all; mostly just one. */
-interface Unit {
-  commands: Command<unknown>[];
+interface Unit extends Together {
   call: Call | undefined;
   sinceMs: number;
   settle(outcomes: Settled<unknown>[]): void;
@@ -354,69 +326,3 @@ export function openLane(options: LaneOptions): Lane {
 
 const hasRows = (...maps: Map<unknown, { size: number } | { length: number }>[]) =>
   maps.some((map) => [...map.values()].some((rows) => ("size" in rows ? rows.size : rows.length) > 0));
-
-function touchedBy(units: Unit[]): Touched {
-  const touched: Touched = { ids: new Map(), keys: new Map() };
-  for (const { commands } of units) {
-    for (const { touches, once } of commands) {
-      for (const table of LOCK_ORDER) {
-        for (const id of touches[table] ?? []) entry(touched.ids, table, () => new Set<bigint>()).add(id);
-      }
-      if (once) entry(touched.keys, once.table, () => new Map<string, Buffer>()).set(keyText(once.key), once.key);
-    }
-  }
-  return touched;
-}
-
-const refusedKeys = (units: Unit[], outcomes: Settled<unknown>[][]) =>
-  units.flatMap(({ commands }, i) =>
-    commands.flatMap(({ once }, j) => (once && !outcomes[i]?.[j]?.result ? [once] : [])),
-  );
-
-/** Decides the commands of a unit in order. When one is refused, none of them happens. */
-function decideUnit(unit: Unit, open: ReturnType<typeof openBooks>, known: Known): Settled<unknown>[] {
-  const outcomes: Settled<unknown>[] = [];
-  const made: { once: Once<unknown>; text: string }[] = [];
-  let refused = false;
-  for (const command of unit.commands) {
-    try {
-      outcomes.push({ result: decideOne(command, open.books, known, made) });
-    } catch (error) {
-      outcomes.push({ error });
-      refused = true;
-    }
-  }
-  if (!refused) {
-    open.keep();
-    return outcomes;
-  }
-  open.undo();
-  for (const { once, text } of made) known.get(once.table)?.delete(text);
-  // A repeat of what an earlier batch made still stands; whatever else was decided did not happen.
-  return outcomes.map((outcome, i) => {
-    const once = unit.commands[i]?.once;
-    const stands = once && known.get(once.table)?.has(keyText(once.key));
-    return outcome.result && !stands ? { error: batchAborted() } : outcome;
-  });
-}
-
-function decideOne(
-  { once, decide }: Command<unknown>,
-  books: Books,
-  known: Known,
-  made: { once: Once<unknown>; text: string }[],
-): Result<unknown> {
-  if (!once) return { value: decide(books), replayed: false };
-  const rows = known.get(once.table);
-  const text = keyText(once.key);
-  const first = rows?.get(text);
-  if (first) {
-    if (once.isRepeat && !once.isRepeat(first)) throw idempotencyKeyReused();
-    return { value: once.repeat ? once.repeat(first) : first, replayed: true };
-  }
-  const value = decide(books);
-  // Later commands of the batch find the row as if it were stored.
-  rows?.set(text, value as Row<OnceTable>);
-  made.push({ once, text });
-  return { value, replayed: false };
-}

@@ -2,7 +2,7 @@ import { Payment_State } from "../../gen/chatpay/payment/v1/payment_pb.ts";
 import { Entry_Cause, Wallet_Kind, Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { PartnerRow, PaymentRow } from "../db/schema.ts";
 import { itemsPartlyPriced, itemsSumMismatch } from "../errors.ts";
-import type { Command } from "../ledger/lane.ts";
+import type { Command } from "../ledger/command.ts";
 import { OPERATORS, onceKeyOf } from "../ledger/once.ts";
 
 /** One line of an order, as it is stored: amounts as decimal strings. */

@@ -18,7 +18,7 @@ import type { App } from "../app.ts";
 import type { TransferRow } from "../db/schema.ts";
 import { idempotencyKeyMissing, internal, transferNotFound } from "../errors.ts";
 import { idOf } from "../id.ts";
-import type { Settled } from "../ledger/lane.ts";
+import type { Settled } from "../ledger/command.ts";
 import { callerOf, payerOf } from "../rpc/caller.ts";
 import { idempotencyKeyOf, tellReplayed } from "../rpc/idempotency.ts";
 import { plainError } from "../rpc/observe.ts";

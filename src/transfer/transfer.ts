@@ -2,7 +2,8 @@ import { Transfer_State } from "../../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { Entry_Cause, Wallet_Kind } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { TransferRow } from "../db/schema.ts";
 import { sameWallet, walletNotFound } from "../errors.ts";
-import type { Call, Command, Lane, Settled } from "../ledger/lane.ts";
+import type { Command, Settled } from "../ledger/command.ts";
+import type { Call, Lane } from "../ledger/lane.ts";
 import { onceKeyOf, scopeOf } from "../ledger/once.ts";
 
 /** The account whose money moves. */

@@ -1,6 +1,6 @@
 import { Entry_Cause } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { type AdjustmentRow, BANK_CLEARING } from "../db/schema.ts";
-import type { Command } from "../ledger/lane.ts";
+import type { Command } from "../ledger/command.ts";
 import { OPERATORS, onceKeyOf } from "../ledger/once.ts";
 
 export interface AdjustmentOrder {
