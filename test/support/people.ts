@@ -133,8 +133,10 @@ export async function balanceOf(person: Pick<Person, "wallets" | "walletId">): P
 /** What VerifyBooks finds wrong: nothing, if all is well. */
 export async function differencesIn(databaseUrl: string): Promise<string[]> {
   const differences: string[] = [];
+  let isReported = false;
   for await (const finding of verifyBooks(databaseUrl, postingSources)) {
     if (finding.kind === "difference") differences.push(`${finding.check}: ${finding.subject}: ${finding.message}`);
+    if (finding.kind === "report") isReported = true;
   }
-  return differences;
+  return isReported ? differences : ["no report came"];
 }
