@@ -17,6 +17,9 @@ const MISUSED = 2;
 /** As MySQL numbers it. */
 const TABLE_MISSING = 1146;
 
+// Whoever reads our output may have seen enough.
+process.stdout.on("error", ({ code }: NodeJS.ErrnoException) => process.exit(code === "EPIPE" ? 0 : FAILED));
+
 const print = (line: string) => process.stdout.write(`${line}\n`);
 
 function idArgument(text: string): bigint {

@@ -124,6 +124,17 @@ test("over plain HTTP the key may be a header, and a repeat says that it is one"
   expect(await balanceOf(bob)).toBe(before + 14n);
 });
 
+test("a field that does not exist is refused before any money moves", async () => {
+  const before = await balanceOf(bob);
+  const order = { idempotencyKey: randomUUID(), recipientWalletId: bob.walletId, amount: 7, mmeo: "lunch" };
+
+  const answer = await postJson(SEND, actingFor(alice), order);
+
+  expect(answer.status).toBe(400);
+  expect(JSON.stringify(await answer.json())).toContain("mmeo");
+  expect(await balanceOf(bob)).toBe(before);
+});
+
 test("a key header that is too long, or none, is refused before any money moves", async () => {
   const order = { recipientWalletId: bob.walletId, amount: 7 };
   const before = await balanceOf(bob);

@@ -69,7 +69,15 @@ export function createConnectServers(options: ConnectOptions) {
 function handler({ routes, log, corsOrigins, secure, readMaxBytes, requestMs, closing }: ConnectOptions) {
   const acceptCompression = [compressionGzip, compressionBrotli];
   const maxTimeoutMs = TIMER_MAX_MS;
-  const router = createConnectRouter({ acceptCompression, readMaxBytes, maxTimeoutMs, requestGate: explainRefusals });
+  // A misspelt field must not be a field left out: money would move without it.
+  const jsonOptions = { ignoreUnknownFields: false };
+  const router = createConnectRouter({
+    acceptCompression,
+    readMaxBytes,
+    maxTimeoutMs,
+    jsonOptions,
+    requestGate: explainRefusals,
+  });
   for (const { service, implementation, interceptors } of routes)
     router.service(service, implementation, { interceptors });
   const rpcs = new Map(router.handlers.map((rpc) => [rpc.requestPath, rpc]));
