@@ -1,8 +1,7 @@
 import { randomUUID } from "node:crypto";
+import type { Order, Sender } from "../src/transfer/transfer.ts";
 import type { People } from "./arena.ts";
 import type { Load, Outcome } from "./drive.ts";
-
-import type { Order, Sender } from "../src/transfer/transfer.ts";
 import type { Workload } from "./workloads.ts";
 
 /** One way to move money. All of them write the same rows. */

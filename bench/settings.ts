@@ -58,7 +58,7 @@ export const FULL: Settings = {
   latencyMs: 2_000,
   latencyRounds: 5,
   million: 1_000_000,
-  big: { wallets: 1_000_000, transfers: 5_000_000, rounds: 3, measureMs: 15_000 },
+  big: { wallets: 1_000_000, transfers: 5_000_000, rounds: 5, measureMs: 15_000 },
   starts: 5,
   overload: { inFlight: 200, factor: 10, retryMs: 500, measureMs: 30_000 },
 };

@@ -314,6 +314,65 @@ test("more than one batch takes keeps its order", async () => {
   expect(ids).toEqual([...ids].sort((a, b) => (a < b ? -1 : 1)));
 });
 
+test("a batch runs beside one that waits, but passes nothing that touches the same", async () => {
+  // A batch runs beside another from half of the most it takes.
+  const own = await open({ batchMax: 4 });
+  const [alice, bob, carol, dave, eve] = await makeWallets(own, 5, { balance: 100n });
+  const holder = await stranger();
+  await holder.query("select id from wallet where id = ? for update", [alice]);
+  const ended: string[] = [];
+  const start = async (name: string, from: bigint, to: bigint) => {
+    const [answer] = await own.lane.submitEach([pay({ from, to, amount: 60n })]);
+    ended.push(`${name} ${answerOf(answer as Settled<unknown>)}`);
+  };
+
+  const stuck = start("alice to bob", alice, bob);
+  await untilBlocked(alice);
+  const behind = [
+    start("bob to carol", bob, carol),
+    start("dave to eve", dave, eve),
+    start("carol to dave", carol, dave),
+    start("eve to dave", eve, dave),
+    start("dave to carol", dave, carol),
+  ];
+  await until(() => ended.length > 0);
+  await sleep(200);
+
+  // Bob is on a track; carol, and with her dave, wait for him.
+  expect(ended).toEqual(["dave to eve done"]);
+  await holder.end();
+  await Promise.all([stuck, ...behind]);
+  expect(ended[1]).toBe("alice to bob done");
+  expect(ended.toSorted()).toEqual(
+    ["alice to bob", "bob to carol", "carol to dave", "dave to carol", "dave to eve", "eve to dave"].map(
+      (name) => `${name} done`,
+    ),
+  );
+  expect(await balancesOf(own, [alice, bob, carol, dave, eve])).toEqual([40n, 100n, 160n, 100n, 100n]);
+});
+
+test("commands on one wallet run in order of arrival, whatever runs beside them", async () => {
+  const own = await open({ batchMax: 8 });
+  const wallets = await makeWallets(own, 40, { balance: 1_000_000n });
+  const pick = () => wallets[Math.floor(Math.random() * wallets.length)] as bigint;
+  const orders = Array.from({ length: 2_000 }, () => ({ from: pick(), to: pick(), amount: 1n })).filter(
+    ({ from, to }) => from !== to,
+  );
+
+  const answers = await own.lane.submitEach(orders.map(pay));
+
+  const lastOf = new Map<bigint, bigint>();
+  answers.forEach((answer, i) => {
+    const id = answer.result?.value.id ?? 0n;
+    const { from, to } = orders[i] as (typeof orders)[number];
+    for (const walletId of [from, to]) {
+      expect(id).toBeGreaterThan(lastOf.get(walletId) ?? 0n);
+      lastOf.set(walletId, id);
+    }
+  });
+  expect(own.trouble).toEqual([]);
+});
+
 test("a full queue refuses at once, and takes again when there is room", async () => {
   const own = await open({ queueMax: 8 });
   const [alice, bob] = await makeWallets(own, 2, { balance: 100n });

@@ -26,11 +26,14 @@ export async function big({ services, settings, say }: Bench): Promise<Section> 
     const bigRates: number[] = [];
     const smallRates: number[] = [];
     const load = { inFlight: settings.inFlight, warmupMs: settings.warmupMs, measureMs };
-    for (let round = 1; round <= rounds; round += 1) {
+    // The first round brings the tables into memory, where a server that has run for a while has them.
+    for (let round = 0; round <= rounds; round += 1) {
       const one = await proven(smallArena, () => onSmall.run(workloadOf("spread", settings.wallets), load));
       const other = await proven(bigArena, () => onBig.run(workloadOf("spread", wallets), load));
-      smallRates.push(one.perSecond);
-      bigRates.push(other.perSecond);
+      if (round > 0) {
+        smallRates.push(one.perSecond);
+        bigRates.push(other.perSecond);
+      }
       say(`round ${round}: small ${count(one.perSecond)}/s, big ${count(other.perSecond)}/s`);
     }
     say("verifying the books");

@@ -12,7 +12,7 @@ import type { Row } from "../db/schema.ts";
 import { openSession, type Session } from "../db/session.ts";
 import { deadlineExceeded, dependencyUnavailable, overloaded, shuttingDown } from "../errors.ts";
 import type { NewId } from "../id.ts";
-import { openBooks } from "./books.ts";
+import { LOCK_ORDER, openBooks } from "./books.ts";
 import {
   type Command,
   decideUnit,
@@ -37,8 +37,10 @@ import {
 } from "./queries.ts";
 
 /**
- * The lane: all money of a process moves here. Commands wait in a queue; when the commit before returns,
- * those that wait become one transaction. Nobody is answered before their batch is known to be committed.
+ * The lane: all money of a process moves here. Commands wait in a queue. Whenever a track is free, those that
+ * wait become one transaction on it, but for those that touch what is on another track: they stay in the queue,
+ * and so do all behind them that touch the same. So tracks never wait for each other's rows, and commands on one
+ * wallet run in order of arrival. Nobody is answered before their batch is known to be committed.
  */
 
 /** What a call tells of itself: the lane drops a command whose call has ended before it enters a batch. */
@@ -78,6 +80,10 @@ export interface LaneOptions {
   observeTrouble?(kind: "retry" | "isolate" | "ambiguous"): void;
 }
 
+/** Batches at a time, each on a connection of its own. */
+const TRACKS = 2;
+/** Units at the head of the queue that may be passed over; what stands behind them waits. */
+const PASSED_MAX = 2_048;
 const QUEUE_MAX = 20_000;
 const BATCH_MAX = 512;
 const WAIT_MAX_MS = 60_000;
@@ -99,21 +105,36 @@ class OutcomeUnknown extends Error {}
 
 /** Commands that happen together or not at all; mostly just one. */
 interface Unit extends Together {
+  /** All rows that they touch. */
+  ids: bigint[];
   call: Call | undefined;
   sinceMs: number;
   settle(outcomes: Settled<unknown>[]): void;
 }
 
+/** What runs one batch at a time. */
+interface Track {
+  session: Session | undefined;
+  lastRunMs: number;
+}
+
 export function openLane(options: LaneOptions): Lane {
   const { databaseUrl, newId, log, queueMax = QUEUE_MAX, batchMax = BATCH_MAX, waitMaxMs = WAIT_MAX_MS } = options;
+  // A batch beside another pays when it is large; what is less waits for the commit of the other.
+  const besideMin = batchMax / 2;
   const trouble = options.observeTrouble ?? (() => {});
   let waiting: Unit[] = [];
   let size = 0;
-  let running: Promise<void> | undefined;
+  const idle: Track[] = Array.from({ length: TRACKS }, () => ({ session: undefined, lastRunMs: 0 }));
+  const running = new Set<Promise<void>>();
+  /** The rows that running batches touch. */
+  const onTracks = new Set<bigint>();
+  /** So many units at the head of the queue wait for these rows, which belong to a track or to a unit before them. */
+  let passed = 0;
+  const passedIds = new Set<bigint>();
+  let starting: Promise<void> | undefined;
   let closing = false;
   let closingSinceMs = Infinity;
-  let session: Session | undefined;
-  let lastRunMs = 0;
   // A repeat is rare, and the unique index finds it. Keys are looked up beforehand only for some seconds after
   // a start and after a repeat, when clients try again what was not answered.
   let carefulUntilMs = performance.now() + CAREFUL_MS;
@@ -130,27 +151,56 @@ export function openLane(options: LaneOptions): Lane {
         size -= commands.length;
         resolve(outcomes);
       };
-      waiting.push({ commands, call, sinceMs: performance.now(), settle });
-      running ??= Promise.resolve().then(drain);
+      waiting.push({ commands, ids: idsOf(commands), call, sinceMs: performance.now(), settle });
+      // Not at once, so that what is submitted together stays together.
+      starting ??= Promise.resolve().then(() => {
+        starting = undefined;
+        start();
+      });
     });
   }
 
-  async function drain() {
-    while (waiting.length > 0) await runUntilSettled(take());
-    running = undefined;
+  /** Starts a batch on each track that is free, as long as something waits that may run. */
+  function start() {
+    while (idle.length > 0 && passed < PASSED_MAX) {
+      if (waiting.length - passed < (running.size === 0 ? 1 : besideMin)) return;
+      const units = take();
+      if (units.length === 0) return;
+      const track = idle.pop() as Track;
+      const run = runUntilSettled(track, units).then(() => {
+        running.delete(run);
+        idle.push(track);
+        for (const { ids } of units) for (const id of ids) onTracks.delete(id);
+        passed = 0;
+        passedIds.clear();
+        start();
+      });
+      running.add(run);
+    }
   }
 
-  /** The next units in order of arrival. */
+  /** The next units in order of arrival, without those that must wait for another track. */
   function take(): Unit[] {
+    const units: Unit[] = [];
+    const stay = waiting.slice(0, passed);
     let commands = 0;
-    let end = 0;
-    while (end < waiting.length && (end === 0 || commands + (waiting[end] as Unit).commands.length <= batchMax)) {
-      commands += (waiting[end] as Unit).commands.length;
-      end += 1;
+    let next = passed;
+    for (; next < waiting.length && stay.length < PASSED_MAX; next += 1) {
+      const unit = waiting[next] as Unit;
+      if (unit.ids.some((id) => onTracks.has(id) || passedIds.has(id))) {
+        for (const id of unit.ids) passedIds.add(id);
+        stay.push(unit);
+        continue;
+      }
+      if (units.length > 0 && commands + unit.commands.length > batchMax) break;
+      commands += unit.commands.length;
+      units.push(unit);
     }
-    const taken = waiting.slice(0, end);
-    waiting = waiting.slice(end);
-    return taken;
+    passed = stay.length;
+    if (units.length === 0) return units;
+    for (const { ids } of units) for (const id of ids) onTracks.add(id);
+    waiting = [...stay, ...waiting.slice(next)];
+    return units;
   }
 
   /** Settles a unit whose caller has gone, or whom nobody can be waiting for any more. */
@@ -161,13 +211,13 @@ export function openLane(options: LaneOptions): Lane {
   }
 
   /** Runs the batch, again while the database gives way to others; then each unit alone, so that one in trouble harms no other. */
-  async function runUntilSettled(taken: Unit[], attemptsMax = ATTEMPTS_MAX): Promise<void> {
+  async function runUntilSettled(track: Track, taken: Unit[], attemptsMax = ATTEMPTS_MAX): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
       // Nothing of the batch is committed here, so who has gone meanwhile need not have it done.
       const units = taken.filter(isAwaited);
       if (units.length === 0) return;
       try {
-        const outcomes = await runOnce(units);
+        const outcomes = await runOnce(track, units);
         units.forEach((unit, i) => unit.settle(outcomes[i] as Settled<unknown>[]));
         return;
       } catch (error) {
@@ -182,7 +232,9 @@ export function openLane(options: LaneOptions): Lane {
         if (units.length > 1 && !isConnectionLost(error) && !(error instanceof OutcomeUnknown)) {
           trouble("isolate");
           // Whoever holds a lock for so long holds it still: no unit makes the others wait for all the attempts.
-          for (const unit of units) await runUntilSettled([unit], isRetryable(error) ? 1 : ATTEMPTS_MAX);
+          for (const unit of units) {
+            await runUntilSettled(track, [unit], isRetryable(error) ? 1 : ATTEMPTS_MAX);
+          }
           return;
         }
         if (isConnectionLost(error)) turnAway();
@@ -199,13 +251,14 @@ export function openLane(options: LaneOptions): Lane {
     return dependencyUnavailable("mysql");
   }
 
-  async function runOnce(units: Unit[]): Promise<Settled<unknown>[][]> {
-    const start = performance.now();
-    if (start - lastRunMs > IDLE_MAX_MS) endSession();
-    lastRunMs = start;
-    session ??= await openSession(databaseUrl);
+  async function runOnce(track: Track, units: Unit[]): Promise<Settled<unknown>[][]> {
+    const startMs = performance.now();
+    if (startMs - track.lastRunMs > IDLE_MAX_MS) endSession(track);
+    track.lastRunMs = startMs;
+    track.session ??= await openSession(databaseUrl);
+    const { session } = track;
     try {
-      const lookUp = start < carefulUntilMs;
+      const lookUp = startMs < carefulUntilMs;
       const { locked, known } = await lockTouched(session, touchedBy(units), lookUp);
       const batchId = newId();
       const now = new Date(Math.max(Date.now(), lastChange(locked.wallet.values())));
@@ -235,58 +288,57 @@ export function openLane(options: LaneOptions): Lane {
         createTime: now,
       };
       batch.hash = chainHash(head.hash, contentHash(batch, digestOf(postings), events));
-      await commit(session, batch);
+      await commit(track, session, batch);
       options.observe?.({
         commands: units.reduce((sum, unit) => sum + unit.commands.length, 0),
         postings: postings.length,
-        seconds: (performance.now() - start) / 1000,
+        seconds: (performance.now() - startMs) / 1000,
       });
       return outcomes;
     } catch (error) {
-      await giveBack(error);
+      await giveBack(track, error);
       throw error;
     }
   }
 
   /** Leaves no transaction open: MySQL keeps one after a lock wait or a duplicate key. */
-  async function giveBack(error: unknown) {
+  async function giveBack(track: Track, error: unknown) {
     if (!isConnectionLost(error)) {
       try {
-        await session?.run(["rollback"]);
+        await track.session?.run(["rollback"]);
         return;
       } catch {
         // The connection went with it.
       }
     }
-    endSession();
+    endSession(track);
   }
 
-  function endSession() {
-    session?.destroy();
-    session = undefined;
+  function endSession(track: Track) {
+    track.session?.destroy();
+    track.session = undefined;
   }
 
-  async function commit(current: Session, batch: Row<"ledgerBatch">) {
+  async function commit(track: Track, session: Session, batch: Row<"ledgerBatch">) {
     try {
-      await commitBatch(current, batch);
+      await commitBatch(session, batch);
     } catch (error) {
       if (endedBeforeCommit(error)) throw error;
       trouble("ambiguous");
       log.warn({ err: error, batch: String(batch.id) }, "the commit of a batch was not answered");
-      current.destroy();
-      session = undefined;
-      if (!(await isCommitted(batch))) throw error;
+      endSession(track);
+      if (!(await isCommitted(track, batch))) throw error;
     }
   }
 
   /** Asks until the database says whether the batch is there. Nobody of it is answered before. */
-  async function isCommitted(batch: Row<"ledgerBatch">): Promise<boolean> {
+  async function isCommitted(track: Track, batch: Row<"ledgerBatch">): Promise<boolean> {
     for (let pauseMs = 10; ; pauseMs = Math.min(pauseMs * 2, RESOLVE_PAUSE_MAX_MS)) {
       try {
-        session ??= await openSession(databaseUrl);
-        return await resolveBatch(session, batch.id, batch.createTime);
+        track.session ??= await openSession(databaseUrl);
+        return await resolveBatch(track.session, batch.id, batch.createTime);
       } catch {
-        endSession();
+        endSession(track);
         // Whoever waits is told to try again with the same key, and finds the outcome then.
         if (performance.now() - closingSinceMs > CLOSE_PATIENCE_MS) throw new OutcomeUnknown();
         if (pauseMs > RESOLVE_PATIENCE_MS) turnAway();
@@ -299,6 +351,8 @@ export function openLane(options: LaneOptions): Lane {
   function turnAway() {
     for (const unit of waiting) unit.settle(unit.commands.map(() => ({ error: dependencyUnavailable("mysql") })));
     waiting = [];
+    passed = 0;
+    passedIds.clear();
   }
 
   return {
@@ -318,11 +372,15 @@ export function openLane(options: LaneOptions): Lane {
     async close() {
       closing = true;
       closingSinceMs = performance.now();
-      await running;
-      endSession();
+      await starting;
+      while (running.size > 0) await Promise.all(running);
+      for (const track of idle) endSession(track);
     },
   };
 }
 
 const hasRows = (...maps: Map<unknown, { size: number } | { length: number }>[]) =>
   maps.some((map) => [...map.values()].some((rows) => ("size" in rows ? rows.size : rows.length) > 0));
+
+const idsOf = (commands: Command<unknown>[]) =>
+  commands.flatMap(({ touches }) => LOCK_ORDER.flatMap((table) => touches[table] ?? []));
