@@ -90,7 +90,7 @@ async function findPeople(db: Db): Promise<People> {
 
 function* newPeople(count: number): Generator<Command<unknown>> {
   for (let i = 0; i < count; i += 1) {
-    const person = { email: "somebody@example.com", passwordHash: "", displayName: "Somebody" };
+    const person = { email: "somebody@example.com", passwordHash: "", displayName: "Somebody", language: "ko" };
     yield openAccount({ ...person, emailKey: randomBytes(16) });
   }
 }

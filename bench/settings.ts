@@ -53,7 +53,7 @@ export const FULL: Settings = {
   inFlight: 1_024,
   sessions: 4,
   sockets: 256,
-  batchCalls: 4,
+  batchCalls: 16,
   batchSize: 1_000,
   latencyMs: 2_000,
   latencyRounds: 5,

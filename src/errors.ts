@@ -41,6 +41,21 @@ export const callerNotAllowed = (kind: string) =>
 export const actingAccountInvalid = (message: string) =>
   refusal(Code.InvalidArgument, Reason.ACTING_ACCOUNT_INVALID, message);
 
+export const scopeMissing = (scope: string) =>
+  refusal(Code.PermissionDenied, Reason.SCOPE_MISSING, `the API key lacks the scope ${scope}`, { scope });
+
+export const countryNotAllowed = (country: string) =>
+  refusal(Code.PermissionDenied, Reason.COUNTRY_NOT_ALLOWED, "this is not possible from where you are", { country });
+
+export const rateLimited = (retryAfterMs: number) =>
+  refusal(
+    Code.ResourceExhausted,
+    Reason.RATE_LIMITED,
+    `too many calls; try again in ${Math.ceil(retryAfterMs / 1000)} s`,
+    {},
+    retryAfterMs,
+  );
+
 // The request
 
 export const requestInvalid = (message: string) => refusal(Code.InvalidArgument, Reason.REQUEST_INVALID, message);
@@ -74,8 +89,8 @@ export const accountNotFound = (accountId: bigint | string) =>
 export const codeInvalid = () =>
   refusal(Code.InvalidArgument, Reason.CODE_INVALID, "the code is not valid, or not any more; ask for a new one");
 
-export const emailTaken = () =>
-  refusal(Code.AlreadyExists, Reason.EMAIL_TAKEN, "this address has an account; sign in instead");
+export const addressTaken = () =>
+  refusal(Code.AlreadyExists, Reason.ADDRESS_TAKEN, "this address has an account; sign in instead");
 
 export const signInFailed = () =>
   refusal(Code.Unauthenticated, Reason.SIGN_IN_FAILED, "address and password do not belong together");
@@ -99,7 +114,53 @@ export const tooManyAttempts = (retryAfterMs: number) =>
     retryAfterMs,
   );
 
+export const sessionNotFound = (sessionId: string) =>
+  refusal(Code.NotFound, Reason.SESSION_NOT_FOUND, "no such session, or it has ended", { session_id: sessionId });
+
+/** The service adds what stands in the way as a `ClosingObstacles` detail. */
+export const accountNotSettled = () =>
+  refusal(
+    Code.FailedPrecondition,
+    Reason.ACCOUNT_NOT_SETTLED,
+    "the account cannot be closed yet; settle what is listed, then try again",
+  );
+
+export const identityTaken = () =>
+  refusal(Code.AlreadyExists, Reason.IDENTITY_TAKEN, "this person has another open account");
+
+export const identityFixed = () =>
+  refusal(Code.FailedPrecondition, Reason.IDENTITY_FIXED, "the account has another identity, which stays");
+
+export const identityMismatch = () =>
+  refusal(Code.FailedPrecondition, Reason.IDENTITY_MISMATCH, "the identity is known with another birth date");
+
+export const pinTooSimple = () =>
+  refusal(Code.InvalidArgument, Reason.PIN_TOO_SIMPLE, "choose a PIN that is not one digit, and no digits in a row");
+
+export const pinRequired = (above: bigint) =>
+  refusal(Code.FailedPrecondition, Reason.PIN_REQUIRED, "this amount needs the payment PIN", { above });
+
+export const pinWrong = (triesLeft: number) =>
+  refusal(Code.PermissionDenied, Reason.PIN_WRONG, "the PIN is wrong", { tries_left: triesLeft });
+
+export const pinLocked = () =>
+  refusal(Code.FailedPrecondition, Reason.PIN_LOCKED, "the PIN is locked; set a new one to unlock it");
+
+// API keys
+
+export const keyNotFound = (keyId: string) =>
+  refusal(Code.NotFound, Reason.KEY_NOT_FOUND, "no such API key", { key_id: keyId });
+
+export const keyEnded = (keyId: string) =>
+  refusal(Code.FailedPrecondition, Reason.KEY_ENDED, "the API key has expired or was revoked", { key_id: keyId });
+
+export const tooManyKeys = (max: number) =>
+  refusal(Code.FailedPrecondition, Reason.TOO_MANY_KEYS, `there are ${max} API keys already; revoke one`, { max });
+
 // Wallets
+
+export const systemWallet = (walletId: bigint) =>
+  refusal(Code.InvalidArgument, Reason.SYSTEM_WALLET, "the wallet belongs to the house", { wallet_id: walletId });
 
 export const walletNotFound = (walletId: bigint | string) =>
   refusal(Code.NotFound, Reason.WALLET_NOT_FOUND, "no such wallet", { wallet_id: walletId });

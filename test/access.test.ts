@@ -151,7 +151,15 @@ async function accessToken({ ageMs = 0, ended = false, tokenSecret = server.app.
   const sessionId = newId();
   await db
     .insertInto("session")
-    .values({ id: sessionId, accountId, createTime: time, revokeTime: ended ? time : null })
+    .values({
+      id: sessionId,
+      accountId,
+      createTime: time,
+      revokeTime: ended ? time : null,
+      device: "",
+      ip: "",
+      lastUseTime: time,
+    })
     .execute();
   const tokens = openTokens({ ...config, tokenSecret });
   return (await tokens.sign({ accountId, walletId: BigInt(walletId), sessionId }, time)).token;

@@ -240,7 +240,7 @@ test("an address has one account, which only the right code tells", async () => 
   expect(await reasonOf(accounts().signUp({ ...person, code: wrongCode }))).toBe(Reason.CODE_INVALID);
   expect(await refusalOf(accounts().signUp({ ...person, code }))).toMatchObject({
     code: Code.AlreadyExists,
-    reason: Reason.EMAIL_TAKEN,
+    reason: Reason.ADDRESS_TAKEN,
   });
   expect(await eventsOf(account.id, "account.opened")).toHaveLength(1);
 });

@@ -232,7 +232,7 @@ function send(from: bigint, to: bigint, { amount, byOperator, key }: Step & { do
   if (key === undefined) return command;
   const isRepeat = (first: TransferRow) =>
     first.senderWalletId === from && first.recipientWalletId === to && first.amount === amount;
-  return { ...command, once: { table: "transfer" as const, key: idempotencyKey, isRepeat } };
+  return { ...command, once: { by: "transfer" as const, key: idempotencyKey, isRepeat } };
 }
 
 function move(

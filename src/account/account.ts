@@ -1,10 +1,10 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { Account_State, CodePurpose } from "../../gen/chatpay/account/v1/account_pb.ts";
-import { Wallet_Kind, Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
+import { Wallet_Kind } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { App } from "../app.ts";
 import { transact } from "../db/database.ts";
 import type { AccountRow } from "../db/schema.ts";
-import { accountNotFound, emailTaken, overloaded, signInFailed } from "../errors.ts";
+import { accountNotFound, addressTaken, overloaded, signInFailed } from "../errors.ts";
 import type { Command } from "../ledger/command.ts";
 import type { Mail } from "../mail.ts";
 import { openAttempts } from "./attempts.ts";
@@ -55,7 +55,7 @@ export function openAccounts(app: App) {
       return times;
     },
 
-    /** Opens an account for whoever has the code. Throws CODE_INVALID, PASSWORD_TOO_SIMPLE, EMAIL_TAKEN. */
+    /** Opens an account for whoever has the code. Throws CODE_INVALID, PASSWORD_TOO_SIMPLE, ADDRESS_TAKEN. */
     async signUp({ email, code, password, displayName }: NewPerson): Promise<AccountRow> {
       checkPassword(password, email);
       const emailKey = emailKeyOf(email);
@@ -63,7 +63,9 @@ export function openAccounts(app: App) {
       const passwordHash = await hashPassword(password);
       await codes.prove({ emailKey, purpose: CodePurpose.SIGN_UP }, code);
       try {
-        const { value } = await lane.submit(openAccount({ email, emailKey, passwordHash, displayName }));
+        const { value } = await lane.submit(
+          openAccount({ email, emailKey, passwordHash, displayName, language: "ko" }),
+        );
         return value;
       } catch (error) {
         // Whoever is told to try again needs the code again.
@@ -105,40 +107,46 @@ export interface NewPerson {
 }
 
 /** An account with its main wallet. An address has one open account. */
-export function openAccount(
-  person: Pick<AccountRow, "email" | "passwordHash" | "displayName"> & { emailKey: Buffer },
-): Command<AccountRow> {
+export function openAccount(person: NewAccount): Command<AccountRow> {
+  const { email = "", emailKey = null, phone = "", phoneKey = null } = person;
+  const { passwordHash, displayName, language } = person;
   return {
     touches: {},
     once: {
-      table: "account",
-      key: person.emailKey,
+      ...(emailKey ? { by: "accountEmail", key: emailKey } : { by: "accountPhone", key: phoneKey ?? Buffer.alloc(16) }),
       repeat() {
-        throw emailTaken();
+        throw addressTaken();
       },
     },
     decide(books) {
       const id = books.newId();
       const mainWalletId = books.newId();
-      const times = { createTime: books.now, updateTime: books.now };
-      books.insert("wallet", {
-        id: mainWalletId,
-        accountId: id,
-        partnerId: null,
-        kind: Wallet_Kind.MAIN,
-        state: Wallet_State.OPEN,
-        currency: "KRW",
-        balance: 0n,
-        held: 0n,
-        version: 1n,
-        sequence: 0n,
-        ...times,
-      });
+      books.openWallet({ id: mainWalletId, kind: Wallet_Kind.MAIN, accountId: id });
       books.tell("account.opened", [id], { accountId: id, mainWalletId });
-      return books.insert("account", { id, ...person, state: Account_State.OPEN, mainWalletId, ...times });
+      return books.insert("account", {
+        id,
+        email,
+        emailKey,
+        phone,
+        phoneKey,
+        passwordHash,
+        displayName,
+        language,
+        state: Account_State.OPEN,
+        mainWalletId,
+        identityId: null,
+        pinHash: "",
+        pinTries: 0,
+        createTime: books.now,
+        updateTime: books.now,
+      });
     },
   };
 }
+
+/** Who opens an account: with an e-mail address or with a phone number, and its keyed hash. */
+type NewAccount = Pick<AccountRow, "passwordHash" | "displayName" | "language"> &
+  Partial<Pick<AccountRow, "email" | "emailKey" | "phone" | "phoneKey">>;
 
 const codeMail = (code: string): Omit<Mail, "to"> => ({
   subject: "Your ChatPay code",

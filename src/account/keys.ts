@@ -83,6 +83,7 @@ export async function createKey(
     expireTime: expireTime ?? null,
     revokeTime: null,
     lastUseTime: null,
+    scopes: "",
   };
   await insertKey(db, row);
   return { row, key };

@@ -45,7 +45,15 @@ export function openSessions(app: App) {
       const sessionId = newId();
       const refreshToken = newRefreshToken();
       await transact(db, async (trx) => {
-        await insertSession(trx, { id: sessionId, accountId, createTime: now, revokeTime: null });
+        await insertSession(trx, {
+          id: sessionId,
+          accountId,
+          createTime: now,
+          revokeTime: null,
+          device: "",
+          ip: "",
+          lastUseTime: now,
+        });
         await insertRefreshToken(trx, refreshRow(refreshToken, sessionId, now));
       });
       return pairOf({ accountId, walletId, sessionId }, refreshToken, now);

@@ -3,12 +3,14 @@ import type { Db } from "./database.ts";
 import * as ledger from "./migrations/0001_ledger.ts";
 import * as money from "./migrations/0002_money.ts";
 import * as people from "./migrations/0003_people.ts";
+import * as access from "./migrations/0004_access.ts";
 
 /** In the order in which they are applied. Appended, never edited. */
 const migrations: Record<string, Migration> = {
   "0001_ledger": ledger,
   "0002_money": money,
   "0003_people": people,
+  "0004_access": access,
 };
 
 /** Brings the tables up to date; the names of what was applied now. Several processes may try at once. */

@@ -147,6 +147,26 @@ export const tables = {
     mainWalletId: bigint,
     createTime: time,
     updateTime: time,
+    /** As +821012345678; empty when there is none. */
+    phone: text,
+    /** A keyed hash of the number, so that it has one open account. */
+    phoneKey: optional(bytes),
+    /** Of messages: `ko` or `en`. */
+    language: text,
+    identityId: optional(bigint),
+    /** Empty when there is none; so is the password's. */
+    pinHash: text,
+    /** How often in a row the PIN was wrong. */
+    pinTries: number,
+  },
+  /** A person in the flesh. It outlives their accounts, one of which is open at most. */
+  identity: {
+    id: bigint,
+    /** A keyed hash of the connecting information. */
+    identityKey: bytes,
+    /** As 1990-12-31. */
+    birthDate: text,
+    createTime: time,
   },
   /** A signed-in device: one family of refresh tokens. */
   session: {
@@ -154,6 +174,11 @@ export const tables = {
     accountId: bigint,
     createTime: time,
     revokeTime: optional(time),
+    /** What the person or the client called the device. */
+    device: text,
+    /** Of the last sign-in or refresh. */
+    ip: text,
+    lastUseTime: time,
   },
   refreshToken: {
     /** SHA-256 of the token. */
@@ -178,6 +203,27 @@ export const tables = {
     expireTime: optional(time),
     revokeTime: optional(time),
     lastUseTime: optional(time),
+    /** Scope of the proto, comma separated; empty for all that the kind may do. */
+    scopes: text,
+  },
+  /** One call that changed something or was refused. Appended, never changed. */
+  auditRecord: {
+    id: bigint,
+    createTime: time,
+    rpc: text,
+    /** Code of Connect; 0 for success. */
+    code: number,
+    /** Reason of the proto; 0 for success. */
+    reason: number,
+    /** CallerKind of the proto. */
+    caller: number,
+    accountId: optional(bigint),
+    partnerId: optional(bigint),
+    keyId: optional(bigint),
+    sessionId: optional(bigint),
+    objectId: optional(bigint),
+    ip: text,
+    requestId: text,
   },
   /** The numbers that keep ids of different processes apart; see id.ts. */
   processSlot: {
@@ -207,6 +253,8 @@ export type AdjustmentRow = Row<"adjustment">;
 export type PartnerRow = Row<"partner">;
 export type PaymentRow = Row<"payment">;
 export type AccountRow = Row<"account">;
+export type IdentityRow = Row<"identity">;
+export type AuditRow = Row<"auditRecord">;
 export type SessionRow = Row<"session">;
 export type ApiKeyRow = Row<"apiKey">;
 

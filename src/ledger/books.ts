@@ -1,6 +1,7 @@
 import { Wallet_Kind, Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
-import type { HoldRow, PostingRow, Row, TableName, WalletRow } from "../db/schema.ts";
+import type { AccountRow, HoldRow, PostingRow, Row, TableName, WalletRow } from "../db/schema.ts";
 import {
+  accountNotFound,
   balanceOverflow,
   currencyMismatch,
   holdEnded,
@@ -14,21 +15,23 @@ import {
 import type { NewId } from "../id.ts";
 
 /** The tables whose rows a command may lock, in the order in which every batch locks them. */
-export const LOCK_ORDER = ["wallet", "hold"] as const satisfies TableName[];
+export const LOCK_ORDER = ["account", "wallet", "hold"] as const satisfies TableName[];
 export type LockedTable = (typeof LOCK_ORDER)[number];
 
-/** The tables whose rows exist once per key; the column that is unique. */
-export const ONCE_COLUMN = {
-  transfer: "idempotencyKey",
-  adjustment: "idempotencyKey",
-  partner: "idempotencyKey",
-  payment: "idempotencyKey",
-  account: "emailKey",
-} as const;
-export type OnceTable = keyof typeof ONCE_COLUMN;
+/** The unique keys that make a row exist once: the table and the column. */
+export const ONCE = {
+  transfer: ["transfer", "idempotencyKey"],
+  adjustment: ["adjustment", "idempotencyKey"],
+  partner: ["partner", "idempotencyKey"],
+  payment: ["payment", "idempotencyKey"],
+  accountEmail: ["account", "emailKey"],
+  accountPhone: ["account", "phoneKey"],
+} as const satisfies Record<string, [TableName, string]>;
+export type OnceIndex = keyof typeof ONCE;
+export type OnceTable = (typeof ONCE)[OnceIndex][0];
 
-/** The tables that commands fill; postings and the log are written by moving and telling. */
-export type InsertTable = Exclude<TableName, "posting" | "ledgerBatch" | "ledgerHead">;
+/** The tables that commands fill; wallets are opened, postings and the log are written by moving and telling. */
+export type InsertTable = Exclude<TableName, "wallet" | "posting" | "ledgerBatch" | "ledgerHead">;
 
 /** What moved the money: an Entry_Cause of the proto and the id of what it names. */
 export interface Because {
@@ -48,6 +51,10 @@ export interface Books {
   wallet(id: bigint): WalletRow;
   /** A locked row. Throws HOLD_NOT_FOUND when there is none. */
   holdRow(id: bigint): HoldRow;
+  /** A locked row. Throws ACCOUNT_NOT_FOUND when there is none. */
+  account(id: bigint): AccountRow;
+  /** Changes a locked account. */
+  updateAccount(id: bigint, change: Partial<Omit<AccountRow, "id" | "mainWalletId" | "createTime">>): AccountRow;
   /** Money from one wallet to another. A frozen wallet pays only when an operator acts. */
   move(order: { from: bigint; to: bigint; amount: bigint; because: Because; byOperator?: boolean }): PostingRow;
   /** Sets money of a wallet aside. */
@@ -56,6 +63,8 @@ export interface Books {
   capture(order: { hold: bigint; to: bigint; amount?: bigint; because: Because }): PostingRow;
   /** Gives back what a hold still sets aside. */
   release(order: { hold: bigint }): HoldRow;
+  /** A new wallet: open, and empty. It belongs to an account or a partner, or else to the house. */
+  openWallet(wallet: Pick<WalletRow, "id" | "kind"> & { accountId?: bigint; partnerId?: bigint }): WalletRow;
   /** A new row. */
   insert<T extends InsertTable>(table: T, row: Row<T>): Row<T>;
   /** Freezes, opens or closes a wallet. */
@@ -73,6 +82,8 @@ export interface Writes {
   events: string[];
 }
 
+/** Of every wallet, until there are others. */
+const CURRENCY = "KRW";
 const BALANCE_MAX = 2n ** 63n - 1n;
 
 const isSystem = (wallet: WalletRow) => wallet.kind >= Wallet_Kind.BANK_CLEARING;
@@ -115,6 +126,12 @@ export function openBooks(batchId: bigint, now: Date, newId: NewId, locked: Lock
   function holdRow(id: bigint): HoldRow {
     const row = find("hold", id);
     if (!row) throw holdNotFound(id);
+    return row;
+  }
+
+  function account(id: bigint): AccountRow {
+    const row = find("account", id);
+    if (!row) throw accountNotFound(id);
     return row;
   }
 
@@ -163,8 +180,7 @@ export function openBooks(batchId: bigint, now: Date, newId: NewId, locked: Lock
     return posting;
   }
 
-  function insert<T extends InsertTable>(table: T, row: Row<T>): Row<T> {
-    if (table === "wallet" && (row as WalletRow).balance !== 0n) throw new Error("a wallet opens empty");
+  function insert<T extends TableName>(table: T, row: Row<T>): Row<T> {
     const rows = entry(writes.inserted, table, () => []);
     rows.push(row);
     undos.push(() => rows.pop());
@@ -182,6 +198,13 @@ export function openBooks(batchId: bigint, now: Date, newId: NewId, locked: Lock
     newId,
     wallet,
     holdRow,
+    account,
+
+    updateAccount(id, change) {
+      const row = account(id);
+      rememberBefore("account", row);
+      return Object.assign(row, change, { updateTime: now });
+    },
 
     move({ from, to, amount, because, byOperator = false }) {
       positive(amount);
@@ -238,6 +261,12 @@ export function openBooks(batchId: bigint, now: Date, newId: NewId, locked: Lock
       payer.held -= held.remaining;
       held.remaining = 0n;
       return held;
+    },
+
+    openWallet({ id, kind, accountId = null, partnerId = null }) {
+      const state = Wallet_State.OPEN;
+      const empty = { currency: CURRENCY, balance: 0n, held: 0n, version: 1n, sequence: 0n };
+      return insert("wallet", { id, accountId, partnerId, kind, state, ...empty, createTime: now, updateTime: now });
     },
 
     insert,

@@ -1,13 +1,21 @@
 import type { Row } from "../db/schema.ts";
 import { batchAborted, idempotencyKeyReused } from "../errors.ts";
-import { type Books, entry, LOCK_ORDER, type LockedTable, type OnceTable, type openBooks } from "./books.ts";
+import {
+  type Books,
+  entry,
+  LOCK_ORDER,
+  type LockedTable,
+  type OnceIndex,
+  type OnceTable,
+  type openBooks,
+} from "./books.ts";
 import { type Known, keyText, type Touched } from "./queries.ts";
 
 /** What the lane runs: commands, as domains make them, and how a batch of them decides. */
 
 /** The unique key of the row that a command makes. A repeat is answered from that row. */
 export interface Once<T> {
-  table: OnceTable;
+  by: OnceIndex;
   key: Buffer;
   /** Whether the first row came of the same request; the key of another request is refused. */
   isRepeat?(first: T): boolean;
@@ -44,7 +52,7 @@ export function touchedBy(units: Together[]): Touched {
       for (const table of LOCK_ORDER) {
         for (const id of touches[table] ?? []) entry(touched.ids, table, () => new Set<bigint>()).add(id);
       }
-      if (once) entry(touched.keys, once.table, () => new Map<string, Buffer>()).set(keyText(once.key), once.key);
+      if (once) entry(touched.keys, once.by, () => new Map<string, Buffer>()).set(keyText(once.key), once.key);
     }
   }
   return touched;
@@ -74,11 +82,11 @@ export function decideUnit(unit: Together, open: ReturnType<typeof openBooks>, k
     return outcomes;
   }
   open.undo();
-  for (const { once, text } of made) known.get(once.table)?.delete(text);
+  for (const { once, text } of made) known.get(once.by)?.delete(text);
   // A repeat of what an earlier batch made still stands; whatever else was decided did not happen.
   return outcomes.map((outcome, i) => {
     const once = unit.commands[i]?.once;
-    const stands = once && known.get(once.table)?.has(keyText(once.key));
+    const stands = once && known.get(once.by)?.has(keyText(once.key));
     return outcome.result && !stands ? { error: batchAborted() } : outcome;
   });
 }
@@ -90,7 +98,7 @@ function decideOne(
   made: { once: Once<unknown>; text: string }[],
 ): Result<unknown> {
   if (!once) return { value: decide(books), replayed: false };
-  const rows = known.get(once.table);
+  const rows = known.get(once.by);
   const text = keyText(once.key);
   const first = rows?.get(text);
   if (first) {

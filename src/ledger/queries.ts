@@ -4,16 +4,24 @@ import { isDuplicateKey } from "../db/database.ts";
 import { columnName, insertRows, overwriteRows, readRows, selectRows, tuple } from "../db/rows.ts";
 import type { PostingRow, Row, TableName, WalletRow } from "../db/schema.ts";
 import type { Session } from "../db/session.ts";
-import { LOCK_ORDER, type Locked, type LockedTable, ONCE_COLUMN, type OnceTable, type Writes } from "./books.ts";
+import {
+  LOCK_ORDER,
+  type Locked,
+  type LockedTable,
+  ONCE,
+  type OnceIndex,
+  type OnceTable,
+  type Writes,
+} from "./books.ts";
 
 /** What a batch touches: ids to lock, and unique keys of rows that it would make. */
 export interface Touched {
   ids: Map<LockedTable, Set<bigint>>;
-  keys: Map<OnceTable, Map<string, Buffer>>;
+  keys: Map<OnceIndex, Map<string, Buffer>>;
 }
 
-/** A row that a key has made, found by table and key. */
-export type Known = Map<OnceTable, Map<string, Row<OnceTable>>>;
+/** A row that a key has made, found by index and key. */
+export type Known = Map<OnceIndex, Map<string, Row<OnceTable>>>;
 
 /** A key as a map can hold it. */
 export const keyText = (key: Buffer) => key.toString("latin1");
@@ -29,40 +37,40 @@ export async function lockTouched(
   lookUp: boolean,
 ): Promise<{ locked: Locked; known: Known }> {
   const lockTables = LOCK_ORDER.filter((table) => ids.get(table)?.size);
-  const keyTables = lookUp ? [...keys.keys()] : [];
+  const indexes = lookUp ? [...keys.keys()] : [];
   const [, ...answers] = await session.run([
     "start transaction",
     ...lockTables.map((table) => {
       const ascending = BigInt64Array.from(ids.get(table) ?? []).sort();
       return selectRows(table, `where id in (${ascending.join(",")}) order by id for update`);
     }),
-    ...keyTables.map((table) => selectRows(table, whereKey(table, keys.get(table)?.values() ?? []))),
+    ...indexes.map((index) => selectRows(ONCE[index][0], whereKey(index, keys.get(index)?.values() ?? []))),
   ]);
 
-  const locked: Locked = { wallet: new Map(), hold: new Map() };
+  const locked: Locked = { account: new Map(), wallet: new Map(), hold: new Map() };
   lockTables.forEach((table, i) => {
     for (const row of readRows(table, answers[i] ?? [])) (locked[table] as Map<bigint, typeof row>).set(row.id, row);
   });
-  const known: Known = new Map([...keys.keys()].map((table) => [table, new Map()]));
-  keyTables.forEach((table, i) => {
-    const rows = readRows(table, answers[lockTables.length + i] ?? []);
-    known.set(table, new Map(rows.map((row) => [keyText(onceKey(table, row)), row])));
+  const known: Known = new Map([...keys.keys()].map((index) => [index, new Map()]));
+  indexes.forEach((index, i) => {
+    const rows = readRows(ONCE[index][0], answers[lockTables.length + i] ?? []);
+    known.set(index, new Map(rows.map((row) => [keyText(onceKey(index, row)), row])));
   });
   return { locked, known };
 }
 
-const whereKey = (table: OnceTable, keys: Iterable<Buffer>) =>
-  `where ${columnName(table, ONCE_COLUMN[table] as never)} in (${Array.from(keys, (key) => `x'${key.toString("hex")}'`)})`;
+const whereKey = (index: OnceIndex, keys: Iterable<Buffer>) =>
+  `where ${columnName(ONCE[index][0], ONCE[index][1] as never)} in (${Array.from(keys, (key) => `x'${key.toString("hex")}'`)})`;
 
 /** Whether one of these keys has made a row. */
-export async function isAnyKnown(session: Session, keys: { table: OnceTable; key: Buffer }[]): Promise<boolean> {
-  const byTable = Map.groupBy(keys, ({ table }) => table);
-  const statements = Array.from(byTable, ([table, ofTable]) =>
+export async function isAnyKnown(session: Session, keys: { by: OnceIndex; key: Buffer }[]): Promise<boolean> {
+  const byIndex = Map.groupBy(keys, ({ by }) => by);
+  const statements = Array.from(byIndex, ([index, ofIndex]) =>
     selectRows(
-      table,
+      ONCE[index][0],
       `${whereKey(
-        table,
-        ofTable.map(({ key }) => key),
+        index,
+        ofIndex.map(({ key }) => key),
       )} limit 1`,
     ),
   );
@@ -70,8 +78,8 @@ export async function isAnyKnown(session: Session, keys: { table: OnceTable; key
 }
 
 /** The unique key of a row. */
-function onceKey<T extends OnceTable>(table: T, row: Row<T>): Buffer {
-  return (row as Record<string, unknown>)[ONCE_COLUMN[table]] as Buffer;
+function onceKey(index: OnceIndex, row: Row<OnceTable>): Buffer {
+  return (row as unknown as Record<string, unknown>)[ONCE[index][1]] as Buffer;
 }
 
 /** Where the log ends. */
@@ -85,6 +93,23 @@ type ColumnOf<T extends TableName> = keyof Row<T> & string;
 
 /** Columns that never change but that the constraints speak of, and those that batches change. */
 const COLUMNS: { [T in LockedTable]: { fixed: ColumnOf<T>[]; changing: ColumnOf<T>[] } } = {
+  account: {
+    fixed: ["id", "mainWalletId", "createTime"],
+    changing: [
+      "email",
+      "emailKey",
+      "passwordHash",
+      "displayName",
+      "state",
+      "updateTime",
+      "phone",
+      "phoneKey",
+      "language",
+      "identityId",
+      "pinHash",
+      "pinTries",
+    ],
+  },
   wallet: {
     fixed: ["id", "kind", "currency"],
     changing: ["state", "balance", "held", "version", "sequence", "updateTime"],

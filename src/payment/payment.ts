@@ -1,5 +1,5 @@
 import { Payment_State } from "../../gen/chatpay/payment/v1/payment_pb.ts";
-import { Entry_Cause, Wallet_Kind, Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
+import { Entry_Cause, Wallet_Kind } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { PartnerRow, PaymentRow } from "../db/schema.ts";
 import { itemsPartlyPriced, itemsSumMismatch } from "../errors.ts";
 import type { Command } from "../ledger/command.ts";
@@ -33,7 +33,7 @@ export function approvePayment(payer: Payer, partner: PartnerRow, order: Payment
   const idempotencyKey = onceKeyOf(`partner:${partner.id}`, orderKey);
   return {
     touches: { wallet: [payer.walletId, partner.walletId] },
-    once: { table: "payment", key: idempotencyKey },
+    once: { by: "payment", key: idempotencyKey },
     decide(books) {
       const id = books.newId();
       const because = { cause: Entry_Cause.PAYMENT, id };
@@ -80,24 +80,11 @@ export function createPartner(order: { idempotencyKey: string; name: string }): 
   const idempotencyKey = onceKeyOf(OPERATORS, order.idempotencyKey);
   return {
     touches: {},
-    once: { table: "partner", key: idempotencyKey, isRepeat: (first) => first.name === order.name },
+    once: { by: "partner", key: idempotencyKey, isRepeat: (first) => first.name === order.name },
     decide(books) {
       const id = books.newId();
       const walletId = books.newId();
-      books.insert("wallet", {
-        id: walletId,
-        accountId: null,
-        partnerId: id,
-        kind: Wallet_Kind.PARTNER,
-        state: Wallet_State.OPEN,
-        currency: "KRW",
-        balance: 0n,
-        held: 0n,
-        version: 1n,
-        sequence: 0n,
-        createTime: books.now,
-        updateTime: books.now,
-      });
+      books.openWallet({ id: walletId, kind: Wallet_Kind.PARTNER, partnerId: id });
       books.tell("partner.created", [], { partnerId: id, walletId, name: order.name });
       return books.insert("partner", {
         id,

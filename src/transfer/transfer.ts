@@ -28,7 +28,7 @@ export function sendTransfer(sender: Sender, order: Order): Command<TransferRow>
   return {
     touches: { wallet: [sender.walletId, recipientWalletId] },
     once: {
-      table: "transfer",
+      by: "transfer",
       key: idempotencyKey,
       isRepeat: (first) =>
         first.senderWalletId === sender.walletId &&

@@ -26,7 +26,7 @@ export function adjustWallet({
   return {
     touches: { wallet: [walletId, BANK_CLEARING] },
     once: {
-      table: "adjustment",
+      by: "adjustment",
       key: idempotencyKey,
       isRepeat: (first) => first.walletId === walletId && first.amount === amount && first.reason === reason,
     },

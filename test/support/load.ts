@@ -5,7 +5,7 @@ import { createInterface } from "node:readline";
 import { ConnectError } from "@connectrpc/connect";
 import { pino } from "pino";
 import { ErrorInfoSchema, ReasonSchema } from "../../gen/chatpay/error/v1/error_pb.ts";
-import { Entry_Cause, Wallet_Kind, Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
+import { Entry_Cause, Wallet_Kind } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { type Db, openDatabase } from "../../src/db/database.ts";
 import { migrate } from "../../src/db/migrate.ts";
 import type { TransferRow, WalletRow } from "../../src/db/schema.ts";
@@ -99,22 +99,7 @@ export async function makeWallets<Count extends number>(
 
 const openWallet = (id: bigint, fields: Partial<WalletRow>): Command<WalletRow> => ({
   touches: {},
-  decide: (books) =>
-    books.insert("wallet", {
-      id,
-      accountId: id,
-      partnerId: null,
-      kind: Wallet_Kind.MAIN,
-      state: Wallet_State.OPEN,
-      currency: "KRW",
-      balance: 0n,
-      held: 0n,
-      version: 1n,
-      sequence: 0n,
-      createTime: books.now,
-      updateTime: books.now,
-      ...fields,
-    }),
+  decide: (books) => Object.assign(books.openWallet({ id, kind: Wallet_Kind.MAIN, accountId: id }), fields),
 });
 
 export interface Pay {
@@ -131,7 +116,7 @@ export function pay({ from, to, amount, key = randomUUID(), memo = "" }: Pay): C
   return {
     touches: { wallet: [from, to] },
     once: {
-      table: "transfer",
+      by: "transfer",
       key: idempotencyKey,
       isRepeat: (first) =>
         first.senderWalletId === from &&

@@ -66,29 +66,23 @@ export async function openWallets(
       decide(books: Parameters<Parameters<typeof lane.submit>[0]["decide"]>[0]) {
         const id = books.newId();
         const mainWalletId = books.newId();
-        const times = { createTime: books.now, updateTime: books.now };
+        books.openWallet({ id: mainWalletId, kind: 1, accountId: id });
         books.insert("account", {
           id,
           email: `${id}@example.com`,
           emailKey: null,
+          phone: "",
+          phoneKey: null,
           passwordHash: "",
           displayName: "Somebody",
+          language: "ko",
           state: 1,
           mainWalletId,
-          ...times,
-        });
-        books.insert("wallet", {
-          id: mainWalletId,
-          accountId: id,
-          partnerId: null,
-          kind: 1,
-          state: 1,
-          currency: "KRW",
-          balance: 0n,
-          held: 0n,
-          version: 1n,
-          sequence: 0n,
-          ...times,
+          identityId: null,
+          pinHash: "",
+          pinTries: 0,
+          createTime: books.now,
+          updateTime: books.now,
         });
         books.tell("account.opened", [id], { accountId: id, mainWalletId });
         return { id, mainWalletId };

@@ -2,7 +2,7 @@
 // @generated from file chatpay/account/v1/account.proto (package chatpay.account.v1, syntax proto3)
 /* eslint-disable */
 
-// People and how they get in.
+// People, how they get in, and how they leave.
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
@@ -16,7 +16,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file chatpay/account/v1/account.proto.
  */
 export const file_chatpay_account_v1_account: GenFile = /*@__PURE__*/
-  fileDesc("CiBjaGF0cGF5L2FjY291bnQvdjEvYWNjb3VudC5wcm90bxISY2hhdHBheS5hY2NvdW50LnYxIpYCCgdBY2NvdW50EgoKAmlkGAEgASgJEg0KBWVtYWlsGAIgASgJEhQKDGRpc3BsYXlfbmFtZRgDIAEoCRIwCgVzdGF0ZRgEIAEoDjIhLmNoYXRwYXkuYWNjb3VudC52MS5BY2NvdW50LlN0YXRlEhYKDm1haW5fd2FsbGV0X2lkGAUgASgJEi8KC2NyZWF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiLgoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABIOCgpTVEFURV9PUEVOEAEipgEKBlRva2VucxIUCgxhY2Nlc3NfdG9rZW4YASABKAkSNgoSYWNjZXNzX2V4cGlyZV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAMgASgJEjcKE3JlZnJlc2hfZXhwaXJlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImoKD1NlbmRDb2RlUmVxdWVzdBIZCgVlbWFpbBgBIAEoCUIKukgHcgUY/gFgARI8CgdwdXJwb3NlGAIgASgOMh8uY2hhdHBheS5hY2NvdW50LnYxLkNvZGVQdXJwb3NlQgq6SAeCAQQQASAAInQKEFNlbmRDb2RlUmVzcG9uc2USLwoLZXhwaXJlX3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3Jlc2VuZF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKJAQoNU2lnblVwUmVxdWVzdBIZCgVlbWFpbBgBIAEoCUIKukgHcgUY/gFgARIfCgRjb2RlGAIgASgJQhG6SA5yDDIKXlswLTldezZ9JBIbCghwYXNzd29yZBgDIAEoCUIJukgGcgQQCBhAEh8KDGRpc3BsYXlfbmFtZRgEIAEoCUIJukgGcgQQARgyImoKDlNpZ25VcFJlc3BvbnNlEiwKB2FjY291bnQYASABKAsyGy5jaGF0cGF5LmFjY291bnQudjEuQWNjb3VudBIqCgZ0b2tlbnMYAiABKAsyGi5jaGF0cGF5LmFjY291bnQudjEuVG9rZW5zIkcKDVNpZ25JblJlcXVlc3QSGQoFZW1haWwYASABKAlCCrpIB3IFGP4BYAESGwoIcGFzc3dvcmQYAiABKAlCCbpIBnIEEAEYQCJqCg5TaWduSW5SZXNwb25zZRIsCgdhY2NvdW50GAEgASgLMhsuY2hhdHBheS5hY2NvdW50LnYxLkFjY291bnQSKgoGdG9rZW5zGAIgASgLMhouY2hhdHBheS5hY2NvdW50LnYxLlRva2VucyI5ChRSZWZyZXNoVG9rZW5zUmVxdWVzdBIhCg1yZWZyZXNoX3Rva2VuGAEgASgJQgq6SAdyBRABGIACIkMKFVJlZnJlc2hUb2tlbnNSZXNwb25zZRIqCgZ0b2tlbnMYASABKAsyGi5jaGF0cGF5LmFjY291bnQudjEuVG9rZW5zIhAKDlNpZ25PdXRSZXF1ZXN0IhEKD1NpZ25PdXRSZXNwb25zZSJFChFHZXRBY2NvdW50UmVxdWVzdBIwCgphY2NvdW50X2lkGAEgASgJQhy6SBlyFzIVXihbMS05XVswLTldezAsMTh9KT8kIkIKEkdldEFjY291bnRSZXNwb25zZRIsCgdhY2NvdW50GAEgASgLMhsuY2hhdHBheS5hY2NvdW50LnYxLkFjY291bnQiTQoUVXBkYXRlQWNjb3VudFJlcXVlc3QSJAoMZGlzcGxheV9uYW1lGAEgASgJQgm6SAZyBBABGDJIAIgBAUIPCg1fZGlzcGxheV9uYW1lIkUKFVVwZGF0ZUFjY291bnRSZXNwb25zZRIsCgdhY2NvdW50GAEgASgLMhsuY2hhdHBheS5hY2NvdW50LnYxLkFjY291bnQqRQoLQ29kZVB1cnBvc2USHAoYQ09ERV9QVVJQT1NFX1VOU1BFQ0lGSUVEEAASGAoUQ09ERV9QVVJQT1NFX1NJR05fVVAQATLLBQoOQWNjb3VudFNlcnZpY2USXgoIU2VuZENvZGUSIy5jaGF0cGF5LmFjY291bnQudjEuU2VuZENvZGVSZXF1ZXN0GiQuY2hhdHBheS5hY2NvdW50LnYxLlNlbmRDb2RlUmVzcG9uc2UiB6rUGAMKAQESWAoGU2lnblVwEiEuY2hhdHBheS5hY2NvdW50LnYxLlNpZ25VcFJlcXVlc3QaIi5jaGF0cGF5LmFjY291bnQudjEuU2lnblVwUmVzcG9uc2UiB6rUGAMKAQESWAoGU2lnbkluEiEuY2hhdHBheS5hY2NvdW50LnYxLlNpZ25JblJlcXVlc3QaIi5jaGF0cGF5LmFjY291bnQudjEuU2lnbkluUmVzcG9uc2UiB6rUGAMKAQESbQoNUmVmcmVzaFRva2VucxIoLmNoYXRwYXkuYWNjb3VudC52MS5SZWZyZXNoVG9rZW5zUmVxdWVzdBopLmNoYXRwYXkuYWNjb3VudC52MS5SZWZyZXNoVG9rZW5zUmVzcG9uc2UiB6rUGAMKAQESWwoHU2lnbk91dBIiLmNoYXRwYXkuYWNjb3VudC52MS5TaWduT3V0UmVxdWVzdBojLmNoYXRwYXkuYWNjb3VudC52MS5TaWduT3V0UmVzcG9uc2UiB6rUGAMKAQISaQoKR2V0QWNjb3VudBIlLmNoYXRwYXkuYWNjb3VudC52MS5HZXRBY2NvdW50UmVxdWVzdBomLmNoYXRwYXkuYWNjb3VudC52MS5HZXRBY2NvdW50UmVzcG9uc2UiDJACAarUGAUKAwIDBRJuCg1VcGRhdGVBY2NvdW50EiguY2hhdHBheS5hY2NvdW50LnYxLlVwZGF0ZUFjY291bnRSZXF1ZXN0GikuY2hhdHBheS5hY2NvdW50LnYxLlVwZGF0ZUFjY291bnRSZXNwb25zZSIIqtQYBAoCAgNiBnByb3RvMw", [file_buf_validate_validate, file_chatpay_auth_v1_auth, file_google_protobuf_timestamp]);
+  fileDesc("CiBjaGF0cGF5L2FjY291bnQvdjEvYWNjb3VudC5wcm90bxISY2hhdHBheS5hY2NvdW50LnYxIu4CCgdBY2NvdW50EgoKAmlkGAEgASgJEg0KBWVtYWlsGAIgASgJEhQKDGRpc3BsYXlfbmFtZRgDIAEoCRIwCgVzdGF0ZRgEIAEoDjIhLmNoYXRwYXkuYWNjb3VudC52MS5BY2NvdW50LlN0YXRlEhYKDm1haW5fd2FsbGV0X2lkGAUgASgJEi8KC2NyZWF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFcGhvbmUYCCABKAkSEAoIbGFuZ3VhZ2UYCSABKAkSEgoKaWRlbnRpZmllZBgKIAEoCBIPCgdoYXNfcGluGAsgASgIIkAKBVN0YXRlEhUKEVNUQVRFX1VOU1BFQ0lGSUVEEAASDgoKU1RBVEVfT1BFThABEhAKDFNUQVRFX0NMT1NFRBACIqYBCgZUb2tlbnMSFAoMYWNjZXNzX3Rva2VuGAEgASgJEjYKEmFjY2Vzc19leHBpcmVfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcmVmcmVzaF90b2tlbhgDIAEoCRI3ChNyZWZyZXNoX2V4cGlyZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCK1AgoPU2VuZENvZGVSZXF1ZXN0EhwKBWVtYWlsGAEgASgJQg26SArYAQFyBRj+AWABEjwKB3B1cnBvc2UYAiABKA4yHy5jaGF0cGF5LmFjY291bnQudjEuQ29kZVB1cnBvc2VCCrpIB4IBBBABIAASLgoFcGhvbmUYAyABKAlCH7pIHHIaMhheKFsrXVsxLTldWzAtOV17NiwxNH0pPyQSIQoIbGFuZ3VhZ2UYBCABKAlCD7pIDHIKUgBSAmtvUgJlbjpzukhwGm4KC29uZV9hZGRyZXNzEjVnaXZlIGFuIGUtbWFpbCBhZGRyZXNzIG9yIGEgcGhvbmUgbnVtYmVyLCBvbmUgb2YgdGhlbRooKHRoaXMuZW1haWwgPT0gJycpICE9ICh0aGlzLnBob25lID09ICcnKSJ0ChBTZW5kQ29kZVJlc3BvbnNlEi8KC2V4cGlyZV90aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZXNlbmRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiiAMKDVNpZ25VcFJlcXVlc3QSHAoFZW1haWwYASABKAlCDbpICtgBAXIFGP4BYAESHwoEY29kZRgCIAEoCUIRukgOcgwyCl5bMC05XXs2fSQSHgoIcGFzc3dvcmQYAyABKAlCDLpICdgBAXIEEAgYQBIfCgxkaXNwbGF5X25hbWUYBCABKAlCCbpIBnIEEAEYMhIuCgVwaG9uZRgFIAEoCUIfukgcchoyGF4oWytdWzEtOV1bMC05XXs2LDE0fSk/JBIhCghsYW5ndWFnZRgGIAEoCUIPukgMcgpSAFICa29SAmVuEhcKBmRldmljZRgHIAEoCUIHukgEcgIYZBIWCg5yZWZyZXNoX2Nvb2tpZRgIIAEoCDpzukhwGm4KC29uZV9hZGRyZXNzEjVnaXZlIGFuIGUtbWFpbCBhZGRyZXNzIG9yIGEgcGhvbmUgbnVtYmVyLCBvbmUgb2YgdGhlbRooKHRoaXMuZW1haWwgPT0gJycpICE9ICh0aGlzLnBob25lID09ICcnKSJqCg5TaWduVXBSZXNwb25zZRIsCgdhY2NvdW50GAEgASgLMhsuY2hhdHBheS5hY2NvdW50LnYxLkFjY291bnQSKgoGdG9rZW5zGAIgASgLMhouY2hhdHBheS5hY2NvdW50LnYxLlRva2VucyKgAgoNU2lnbkluUmVxdWVzdBIcCgVlbWFpbBgBIAEoCUINukgK2AEBcgUY/gFgARIbCghwYXNzd29yZBgCIAEoCUIJukgGcgQQARhAEi4KBXBob25lGAMgASgJQh+6SBxyGjIYXihbK11bMS05XVswLTldezYsMTR9KT8kEhcKBmRldmljZRgEIAEoCUIHukgEcgIYZBIWCg5yZWZyZXNoX2Nvb2tpZRgFIAEoCDpzukhwGm4KC29uZV9hZGRyZXNzEjVnaXZlIGFuIGUtbWFpbCBhZGRyZXNzIG9yIGEgcGhvbmUgbnVtYmVyLCBvbmUgb2YgdGhlbRooKHRoaXMuZW1haWwgPT0gJycpICE9ICh0aGlzLnBob25lID09ICcnKSJqCg5TaWduSW5SZXNwb25zZRIsCgdhY2NvdW50GAEgASgLMhsuY2hhdHBheS5hY2NvdW50LnYxLkFjY291bnQSKgoGdG9rZW5zGAIgASgLMhouY2hhdHBheS5hY2NvdW50LnYxLlRva2VucyI3ChRSZWZyZXNoVG9rZW5zUmVxdWVzdBIfCg1yZWZyZXNoX3Rva2VuGAEgASgJQgi6SAVyAxiAAiJDChVSZWZyZXNoVG9rZW5zUmVzcG9uc2USKgoGdG9rZW5zGAEgASgLMhouY2hhdHBheS5hY2NvdW50LnYxLlRva2VucyIQCg5TaWduT3V0UmVxdWVzdCIRCg9TaWduT3V0UmVzcG9uc2UiRQoRR2V0QWNjb3VudFJlcXVlc3QSMAoKYWNjb3VudF9pZBgBIAEoCUIcukgZchcyFV4oWzEtOV1bMC05XXswLDE4fSk/JCJCChJHZXRBY2NvdW50UmVzcG9uc2USLAoHYWNjb3VudBgBIAEoCzIbLmNoYXRwYXkuYWNjb3VudC52MS5BY2NvdW50IoABChRVcGRhdGVBY2NvdW50UmVxdWVzdBIkCgxkaXNwbGF5X25hbWUYASABKAlCCbpIBnIEEAEYMkgAiAEBEiQKCGxhbmd1YWdlGAIgASgJQg26SApyCFICa29SAmVuSAGIAQFCDwoNX2Rpc3BsYXlfbmFtZUILCglfbGFuZ3VhZ2UiRQoVVXBkYXRlQWNjb3VudFJlc3BvbnNlEiwKB2FjY291bnQYASABKAsyGy5jaGF0cGF5LmFjY291bnQudjEuQWNjb3VudCKsAgoVU2lnbkluV2l0aENvZGVSZXF1ZXN0EhwKBWVtYWlsGAEgASgJQg26SArYAQFyBRj+AWABEi4KBXBob25lGAIgASgJQh+6SBxyGjIYXihbK11bMS05XVswLTldezYsMTR9KT8kEh8KBGNvZGUYAyABKAlCEbpIDnIMMgpeWzAtOV17Nn0kEhcKBmRldmljZRgEIAEoCUIHukgEcgIYZBIWCg5yZWZyZXNoX2Nvb2tpZRgFIAEoCDpzukhwGm4KC29uZV9hZGRyZXNzEjVnaXZlIGFuIGUtbWFpbCBhZGRyZXNzIG9yIGEgcGhvbmUgbnVtYmVyLCBvbmUgb2YgdGhlbRooKHRoaXMuZW1haWwgPT0gJycpICE9ICh0aGlzLnBob25lID09ICcnKSJyChZTaWduSW5XaXRoQ29kZVJlc3BvbnNlEiwKB2FjY291bnQYASABKAsyGy5jaGF0cGF5LmFjY291bnQudjEuQWNjb3VudBIqCgZ0b2tlbnMYAiABKAsyGi5jaGF0cGF5LmFjY291bnQudjEuVG9rZW5zIpsCChRSZXNldFBhc3N3b3JkUmVxdWVzdBIcCgVlbWFpbBgBIAEoCUINukgK2AEBcgUY/gFgARIuCgVwaG9uZRgCIAEoCUIfukgcchoyGF4oWytdWzEtOV1bMC05XXs2LDE0fSk/JBIfCgRjb2RlGAMgASgJQhG6SA5yDDIKXlswLTldezZ9JBIfCgxuZXdfcGFzc3dvcmQYBCABKAlCCbpIBnIEEAgYQDpzukhwGm4KC29uZV9hZGRyZXNzEjVnaXZlIGFuIGUtbWFpbCBhZGRyZXNzIG9yIGEgcGhvbmUgbnVtYmVyLCBvbmUgb2YgdGhlbRooKHRoaXMuZW1haWwgPT0gJycpICE9ICh0aGlzLnBob25lID09ICcnKSIXChVSZXNldFBhc3N3b3JkUmVzcG9uc2UiFQoTTGlzdFNlc3Npb25zUmVxdWVzdCJFChRMaXN0U2Vzc2lvbnNSZXNwb25zZRItCghzZXNzaW9ucxgBIAMoCzIbLmNoYXRwYXkuYWNjb3VudC52MS5TZXNzaW9uIqYBCgdTZXNzaW9uEgoKAmlkGAEgASgJEg4KBmRldmljZRgCIAEoCRIKCgJpcBgDIAEoCRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNbGFzdF91c2VfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHY3VycmVudBgGIAEoCCJCChFFbmRTZXNzaW9uUmVxdWVzdBItCgpzZXNzaW9uX2lkGAEgASgJQhm6SBZyFDISXlsxLTldWzAtOV17MCwxOH0kIhQKEkVuZFNlc3Npb25SZXNwb25zZSIZChdFbmRPdGhlclNlc3Npb25zUmVxdWVzdCIpChhFbmRPdGhlclNlc3Npb25zUmVzcG9uc2USDQoFZW5kZWQYASABKAUiUwoVQ2hhbmdlUGFzc3dvcmRSZXF1ZXN0EhkKCHBhc3N3b3JkGAEgASgJQge6SARyAhhAEh8KDG5ld19wYXNzd29yZBgCIAEoCUIJukgGcgQQCBhAIhgKFkNoYW5nZVBhc3N3b3JkUmVzcG9uc2UilQIKFENoYW5nZUFkZHJlc3NSZXF1ZXN0EhwKBWVtYWlsGAEgASgJQg26SArYAQFyBRj+AWABEi4KBXBob25lGAIgASgJQh+6SBxyGjIYXihbK11bMS05XVswLTldezYsMTR9KT8kEh8KBGNvZGUYAyABKAlCEbpIDnIMMgpeWzAtOV17Nn0kEhkKCHBhc3N3b3JkGAQgASgJQge6SARyAhhAOnO6SHAabgoLb25lX2FkZHJlc3MSNWdpdmUgYW4gZS1tYWlsIGFkZHJlc3Mgb3IgYSBwaG9uZSBudW1iZXIsIG9uZSBvZiB0aGVtGigodGhpcy5lbWFpbCA9PSAnJykgIT0gKHRoaXMucGhvbmUgPT0gJycpIkUKFUNoYW5nZUFkZHJlc3NSZXNwb25zZRIsCgdhY2NvdW50GAEgASgLMhsuY2hhdHBheS5hY2NvdW50LnYxLkFjY291bnQikwIKDVNldFBpblJlcXVlc3QSHAoFZW1haWwYASABKAlCDbpICtgBAXIFGP4BYAESLgoFcGhvbmUYAiABKAlCH7pIHHIaMhheKFsrXVsxLTldWzAtOV17NiwxNH0pPyQSHwoEY29kZRgDIAEoCUIRukgOcgwyCl5bMC05XXs2fSQSHgoDcGluGAQgASgJQhG6SA5yDDIKXlswLTldezZ9JDpzukhwGm4KC29uZV9hZGRyZXNzEjVnaXZlIGFuIGUtbWFpbCBhZGRyZXNzIG9yIGEgcGhvbmUgbnVtYmVyLCBvbmUgb2YgdGhlbRooKHRoaXMuZW1haWwgPT0gJycpICE9ICh0aGlzLnBob25lID09ICcnKSIQCg5TZXRQaW5SZXNwb25zZSKVAQoSU2V0SWRlbnRpdHlSZXF1ZXN0EigKAmNpGAEgASgJQhy6SBlyFzIVXltBLVphLXowLTkrL117ODZ9PT0kElUKCmJpcnRoX2RhdGUYAiABKAlCQbpIPnI8MjpeKDE5fDIwKVswLTldezJ9LSgwWzEtOV18MVswLTJdKS0oMFsxLTldfFsxMl1bMC05XXwzWzAxXSkkIkMKE1NldElkZW50aXR5UmVzcG9uc2USLAoHYWNjb3VudBgBIAEoCzIbLmNoYXRwYXkuYWNjb3VudC52MS5BY2NvdW50IhUKE0Nsb3NlQWNjb3VudFJlcXVlc3QiRAoUQ2xvc2VBY2NvdW50UmVzcG9uc2USLAoHYWNjb3VudBgBIAEoCzIbLmNoYXRwYXkuYWNjb3VudC52MS5BY2NvdW50IkoKEENsb3NpbmdPYnN0YWNsZXMSNgoJb2JzdGFjbGVzGAEgAygLMiMuY2hhdHBheS5hY2NvdW50LnYxLkNsb3NpbmdPYnN0YWNsZSK8AQoPQ2xvc2luZ09ic3RhY2xlEjYKBGtpbmQYASABKA4yKC5jaGF0cGF5LmFjY291bnQudjEuQ2xvc2luZ09ic3RhY2xlLktpbmQSEQoJd2FsbGV0X2lkGAIgASgJEg4KBmFtb3VudBgDIAEoAyJOCgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABIQCgxLSU5EX0JBTEFOQ0UQARINCglLSU5EX0hPTEQQAhIPCgtLSU5EX0ZST1pFThADKrsBCgtDb2RlUHVycG9zZRIcChhDT0RFX1BVUlBPU0VfVU5TUEVDSUZJRUQQABIYChRDT0RFX1BVUlBPU0VfU0lHTl9VUBABEhgKFENPREVfUFVSUE9TRV9TSUdOX0lOEAISHwobQ09ERV9QVVJQT1NFX1JFU0VUX1BBU1NXT1JEEAMSHwobQ09ERV9QVVJQT1NFX0NIQU5HRV9BRERSRVNTEAQSGAoUQ09ERV9QVVJQT1NFX1NFVF9QSU4QBTKSDgoOQWNjb3VudFNlcnZpY2USXgoIU2VuZENvZGUSIy5jaGF0cGF5LmFjY291bnQudjEuU2VuZENvZGVSZXF1ZXN0GiQuY2hhdHBheS5hY2NvdW50LnYxLlNlbmRDb2RlUmVzcG9uc2UiB6rUGAMKAQESWAoGU2lnblVwEiEuY2hhdHBheS5hY2NvdW50LnYxLlNpZ25VcFJlcXVlc3QaIi5jaGF0cGF5LmFjY291bnQudjEuU2lnblVwUmVzcG9uc2UiB6rUGAMKAQESWAoGU2lnbkluEiEuY2hhdHBheS5hY2NvdW50LnYxLlNpZ25JblJlcXVlc3QaIi5jaGF0cGF5LmFjY291bnQudjEuU2lnbkluUmVzcG9uc2UiB6rUGAMKAQEScAoOU2lnbkluV2l0aENvZGUSKS5jaGF0cGF5LmFjY291bnQudjEuU2lnbkluV2l0aENvZGVSZXF1ZXN0GiouY2hhdHBheS5hY2NvdW50LnYxLlNpZ25JbldpdGhDb2RlUmVzcG9uc2UiB6rUGAMKAQESbQoNUmVzZXRQYXNzd29yZBIoLmNoYXRwYXkuYWNjb3VudC52MS5SZXNldFBhc3N3b3JkUmVxdWVzdBopLmNoYXRwYXkuYWNjb3VudC52MS5SZXNldFBhc3N3b3JkUmVzcG9uc2UiB6rUGAMKAQESbQoNUmVmcmVzaFRva2VucxIoLmNoYXRwYXkuYWNjb3VudC52MS5SZWZyZXNoVG9rZW5zUmVxdWVzdBopLmNoYXRwYXkuYWNjb3VudC52MS5SZWZyZXNoVG9rZW5zUmVzcG9uc2UiB6rUGAMKAQESWwoHU2lnbk91dBIiLmNoYXRwYXkuYWNjb3VudC52MS5TaWduT3V0UmVxdWVzdBojLmNoYXRwYXkuYWNjb3VudC52MS5TaWduT3V0UmVzcG9uc2UiB6rUGAMKAQISbQoMTGlzdFNlc3Npb25zEicuY2hhdHBheS5hY2NvdW50LnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaKC5jaGF0cGF5LmFjY291bnQudjEuTGlzdFNlc3Npb25zUmVzcG9uc2UiCpACAarUGAMKAQISZAoKRW5kU2Vzc2lvbhIlLmNoYXRwYXkuYWNjb3VudC52MS5FbmRTZXNzaW9uUmVxdWVzdBomLmNoYXRwYXkuYWNjb3VudC52MS5FbmRTZXNzaW9uUmVzcG9uc2UiB6rUGAMKAQISdgoQRW5kT3RoZXJTZXNzaW9ucxIrLmNoYXRwYXkuYWNjb3VudC52MS5FbmRPdGhlclNlc3Npb25zUmVxdWVzdBosLmNoYXRwYXkuYWNjb3VudC52MS5FbmRPdGhlclNlc3Npb25zUmVzcG9uc2UiB6rUGAMKAQIScAoOQ2hhbmdlUGFzc3dvcmQSKS5jaGF0cGF5LmFjY291bnQudjEuQ2hhbmdlUGFzc3dvcmRSZXF1ZXN0GiouY2hhdHBheS5hY2NvdW50LnYxLkNoYW5nZVBhc3N3b3JkUmVzcG9uc2UiB6rUGAMKAQISbQoNQ2hhbmdlQWRkcmVzcxIoLmNoYXRwYXkuYWNjb3VudC52MS5DaGFuZ2VBZGRyZXNzUmVxdWVzdBopLmNoYXRwYXkuYWNjb3VudC52MS5DaGFuZ2VBZGRyZXNzUmVzcG9uc2UiB6rUGAMKAQISWAoGU2V0UGluEiEuY2hhdHBheS5hY2NvdW50LnYxLlNldFBpblJlcXVlc3QaIi5jaGF0cGF5LmFjY291bnQudjEuU2V0UGluUmVzcG9uc2UiB6rUGAMKAQISaQoLU2V0SWRlbnRpdHkSJi5jaGF0cGF5LmFjY291bnQudjEuU2V0SWRlbnRpdHlSZXF1ZXN0GicuY2hhdHBheS5hY2NvdW50LnYxLlNldElkZW50aXR5UmVzcG9uc2UiCarUGAUKAQMQAxJrCgpHZXRBY2NvdW50EiUuY2hhdHBheS5hY2NvdW50LnYxLkdldEFjY291bnRSZXF1ZXN0GiYuY2hhdHBheS5hY2NvdW50LnYxLkdldEFjY291bnRSZXNwb25zZSIOkAIBqtQYBwoDAgMFEAEScAoNVXBkYXRlQWNjb3VudBIoLmNoYXRwYXkuYWNjb3VudC52MS5VcGRhdGVBY2NvdW50UmVxdWVzdBopLmNoYXRwYXkuYWNjb3VudC52MS5VcGRhdGVBY2NvdW50UmVzcG9uc2UiCqrUGAYKAgIDEAISbQoMQ2xvc2VBY2NvdW50EicuY2hhdHBheS5hY2NvdW50LnYxLkNsb3NlQWNjb3VudFJlcXVlc3QaKC5jaGF0cGF5LmFjY291bnQudjEuQ2xvc2VBY2NvdW50UmVzcG9uc2UiCqrUGAYKAgIDEAJiBnByb3RvMw", [file_buf_validate_validate, file_chatpay_auth_v1_auth, file_google_protobuf_timestamp]);
 
 /**
  * Account is a person.
@@ -32,7 +32,7 @@ export type Account = Message<"chatpay.account.v1.Account"> & {
   id: string;
 
   /**
-   * The proved address, as it was given.
+   * The proved e-mail address, as it was given; empty when there is none.
    *
    * @generated from field: string email = 2;
    */
@@ -72,6 +72,34 @@ export type Account = Message<"chatpay.account.v1.Account"> & {
    * @generated from field: google.protobuf.Timestamp update_time = 7;
    */
   updateTime?: Timestamp | undefined;
+
+  /**
+   * The proved phone number, as +821012345678; empty when there is none.
+   *
+   * @generated from field: string phone = 8;
+   */
+  phone: string;
+
+  /**
+   * In what language messages to the person are: `ko` or `en`.
+   *
+   * @generated from field: string language = 9;
+   */
+  language: string;
+
+  /**
+   * Whether the person's identity is known.
+   *
+   * @generated from field: bool identified = 10;
+   */
+  identified: boolean;
+
+  /**
+   * Whether a payment PIN is set.
+   *
+   * @generated from field: bool has_pin = 11;
+   */
+  hasPin: boolean;
 };
 
 /**
@@ -100,6 +128,13 @@ export const Account_State = {
    * @generated from enum value: STATE_OPEN = 1;
    */
   OPEN: 1,
+
+  /**
+   * Closed for good.
+   *
+   * @generated from enum value: STATE_CLOSED = 2;
+   */
+  CLOSED: 2,
 } as const;
 
 /**
@@ -136,7 +171,7 @@ export type Tokens = Message<"chatpay.account.v1.Tokens"> & {
   accessExpireTime?: Timestamp | undefined;
 
   /**
-   * For RefreshTokens, once.
+   * For RefreshTokens, once. Empty when it was put into a cookie.
    *
    * @generated from field: string refresh_token = 3;
    */
@@ -176,6 +211,20 @@ export type SendCodeRequest = Message<"chatpay.account.v1.SendCodeRequest"> & {
    * @generated from field: chatpay.account.v1.CodePurpose purpose = 2;
    */
   purpose: CodePurpose;
+
+  /**
+   * Instead of the e-mail address: a phone number with its country, as +821012345678.
+   *
+   * @generated from field: string phone = 3;
+   */
+  phone: string;
+
+  /**
+   * Of the message: `ko` or `en`. If empty, that of the account, or `ko`.
+   *
+   * @generated from field: string language = 4;
+   */
+  language: string;
 };
 
 /**
@@ -234,7 +283,8 @@ export type SignUpRequest = Message<"chatpay.account.v1.SignUpRequest"> & {
   code: string;
 
   /**
-   * 8 to 64 characters; not the address or its first part.
+   * 8 to 64 characters; not the address or its first part. Empty for an account that signs in with
+   * codes only.
    *
    * @generated from field: string password = 3;
    */
@@ -246,6 +296,35 @@ export type SignUpRequest = Message<"chatpay.account.v1.SignUpRequest"> & {
    * @generated from field: string display_name = 4;
    */
   displayName: string;
+
+  /**
+   * Instead of the e-mail address: a phone number with its country, as +821012345678.
+   *
+   * @generated from field: string phone = 5;
+   */
+  phone: string;
+
+  /**
+   * Of messages to the person: `ko` or `en`. If empty, `ko`.
+   *
+   * @generated from field: string language = 6;
+   */
+  language: string;
+
+  /**
+   * What the person calls the device, for their list of sessions; if empty, what the client calls
+   * itself. At most 100 characters.
+   *
+   * @generated from field: string device = 7;
+   */
+  device: string;
+
+  /**
+   * For a browser: the refresh token comes as an http-only cookie, and not in the answer.
+   *
+   * @generated from field: bool refresh_cookie = 8;
+   */
+  refreshCookie: boolean;
 };
 
 /**
@@ -302,6 +381,28 @@ export type SignInRequest = Message<"chatpay.account.v1.SignInRequest"> & {
    * @generated from field: string password = 2;
    */
   password: string;
+
+  /**
+   * Instead of the e-mail address: a phone number with its country, as +821012345678.
+   *
+   * @generated from field: string phone = 3;
+   */
+  phone: string;
+
+  /**
+   * What the person calls the device, for their list of sessions; if empty, what the client calls
+   * itself. At most 100 characters.
+   *
+   * @generated from field: string device = 4;
+   */
+  device: string;
+
+  /**
+   * For a browser: the refresh token comes as an http-only cookie, and not in the answer.
+   *
+   * @generated from field: bool refresh_cookie = 5;
+   */
+  refreshCookie: boolean;
 };
 
 /**
@@ -346,7 +447,7 @@ export const SignInResponseSchema: GenMessage<SignInResponse> = /*@__PURE__*/
  */
 export type RefreshTokensRequest = Message<"chatpay.account.v1.RefreshTokensRequest"> & {
   /**
-   * From the answer that last gave tokens.
+   * From the answer that last gave tokens. Empty when it is in the cookie, and so will be the next.
    *
    * @generated from field: string refresh_token = 1;
    */
@@ -465,6 +566,13 @@ export type UpdateAccountRequest = Message<"chatpay.account.v1.UpdateAccountRequ
    * @generated from field: optional string display_name = 1;
    */
   displayName?: string | undefined;
+
+  /**
+   * In what language messages to the person are: `ko` or `en`.
+   *
+   * @generated from field: optional string language = 2;
+   */
+  language?: string | undefined;
 };
 
 /**
@@ -496,6 +604,657 @@ export const UpdateAccountResponseSchema: GenMessage<UpdateAccountResponse> = /*
   messageDesc(file_chatpay_account_v1_account, 15);
 
 /**
+ * SignInWithCodeRequest proves who is there.
+ *
+ * @generated from message chatpay.account.v1.SignInWithCodeRequest
+ */
+export type SignInWithCodeRequest = Message<"chatpay.account.v1.SignInWithCodeRequest"> & {
+  /**
+   * The address that the code was sent to.
+   *
+   * @generated from field: string email = 1;
+   */
+  email: string;
+
+  /**
+   * Instead of the e-mail address: a phone number with its country, as +821012345678.
+   *
+   * @generated from field: string phone = 2;
+   */
+  phone: string;
+
+  /**
+   * The 6 digits.
+   *
+   * @generated from field: string code = 3;
+   */
+  code: string;
+
+  /**
+   * What the person calls the device, for their list of sessions; if empty, what the client calls
+   * itself. At most 100 characters.
+   *
+   * @generated from field: string device = 4;
+   */
+  device: string;
+
+  /**
+   * For a browser: the refresh token comes as an http-only cookie, and not in the answer.
+   *
+   * @generated from field: bool refresh_cookie = 5;
+   */
+  refreshCookie: boolean;
+};
+
+/**
+ * Describes the message chatpay.account.v1.SignInWithCodeRequest.
+ * Use `create(SignInWithCodeRequestSchema)` to create a new message.
+ */
+export const SignInWithCodeRequestSchema: GenMessage<SignInWithCodeRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 16);
+
+/**
+ * SignInWithCodeResponse carries the account and the new session.
+ *
+ * @generated from message chatpay.account.v1.SignInWithCodeResponse
+ */
+export type SignInWithCodeResponse = Message<"chatpay.account.v1.SignInWithCodeResponse"> & {
+  /**
+   * The account.
+   *
+   * @generated from field: chatpay.account.v1.Account account = 1;
+   */
+  account?: Account | undefined;
+
+  /**
+   * The credentials of the session.
+   *
+   * @generated from field: chatpay.account.v1.Tokens tokens = 2;
+   */
+  tokens?: Tokens | undefined;
+};
+
+/**
+ * Describes the message chatpay.account.v1.SignInWithCodeResponse.
+ * Use `create(SignInWithCodeResponseSchema)` to create a new message.
+ */
+export const SignInWithCodeResponseSchema: GenMessage<SignInWithCodeResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 17);
+
+/**
+ * ResetPasswordRequest proves the address and names the new password.
+ *
+ * @generated from message chatpay.account.v1.ResetPasswordRequest
+ */
+export type ResetPasswordRequest = Message<"chatpay.account.v1.ResetPasswordRequest"> & {
+  /**
+   * The address that the code was sent to.
+   *
+   * @generated from field: string email = 1;
+   */
+  email: string;
+
+  /**
+   * Instead of the e-mail address: a phone number with its country, as +821012345678.
+   *
+   * @generated from field: string phone = 2;
+   */
+  phone: string;
+
+  /**
+   * The 6 digits.
+   *
+   * @generated from field: string code = 3;
+   */
+  code: string;
+
+  /**
+   * 8 to 64 characters; not an address of the account or its first part.
+   *
+   * @generated from field: string new_password = 4;
+   */
+  newPassword: string;
+};
+
+/**
+ * Describes the message chatpay.account.v1.ResetPasswordRequest.
+ * Use `create(ResetPasswordRequestSchema)` to create a new message.
+ */
+export const ResetPasswordRequestSchema: GenMessage<ResetPasswordRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 18);
+
+/**
+ * ResetPasswordResponse says nothing: sign in with the new password.
+ *
+ * @generated from message chatpay.account.v1.ResetPasswordResponse
+ */
+export type ResetPasswordResponse = Message<"chatpay.account.v1.ResetPasswordResponse"> & {
+};
+
+/**
+ * Describes the message chatpay.account.v1.ResetPasswordResponse.
+ * Use `create(ResetPasswordResponseSchema)` to create a new message.
+ */
+export const ResetPasswordResponseSchema: GenMessage<ResetPasswordResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 19);
+
+/**
+ * ListSessionsRequest needs nothing: they are the caller's.
+ *
+ * @generated from message chatpay.account.v1.ListSessionsRequest
+ */
+export type ListSessionsRequest = Message<"chatpay.account.v1.ListSessionsRequest"> & {
+};
+
+/**
+ * Describes the message chatpay.account.v1.ListSessionsRequest.
+ * Use `create(ListSessionsRequestSchema)` to create a new message.
+ */
+export const ListSessionsRequestSchema: GenMessage<ListSessionsRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 20);
+
+/**
+ * ListSessionsResponse carries the open sessions.
+ *
+ * @generated from message chatpay.account.v1.ListSessionsResponse
+ */
+export type ListSessionsResponse = Message<"chatpay.account.v1.ListSessionsResponse"> & {
+  /**
+   * Newest first.
+   *
+   * @generated from field: repeated chatpay.account.v1.Session sessions = 1;
+   */
+  sessions: Session[];
+};
+
+/**
+ * Describes the message chatpay.account.v1.ListSessionsResponse.
+ * Use `create(ListSessionsResponseSchema)` to create a new message.
+ */
+export const ListSessionsResponseSchema: GenMessage<ListSessionsResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 21);
+
+/**
+ * Session is a signed-in device.
+ *
+ * @generated from message chatpay.account.v1.Session
+ */
+export type Session = Message<"chatpay.account.v1.Session"> & {
+  /**
+   * Decimal, made by the server.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * What the person or the client called the device.
+   *
+   * @generated from field: string device = 2;
+   */
+  device: string;
+
+  /**
+   * The IP address of the last sign-in or refresh.
+   *
+   * @generated from field: string ip = 3;
+   */
+  ip: string;
+
+  /**
+   * When it signed in.
+   *
+   * @generated from field: google.protobuf.Timestamp create_time = 4;
+   */
+  createTime?: Timestamp | undefined;
+
+  /**
+   * When it signed in or refreshed last.
+   *
+   * @generated from field: google.protobuf.Timestamp last_use_time = 5;
+   */
+  lastUseTime?: Timestamp | undefined;
+
+  /**
+   * Whether it is the session that asks.
+   *
+   * @generated from field: bool current = 6;
+   */
+  current: boolean;
+};
+
+/**
+ * Describes the message chatpay.account.v1.Session.
+ * Use `create(SessionSchema)` to create a new message.
+ */
+export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 22);
+
+/**
+ * EndSessionRequest names the session to end.
+ *
+ * @generated from message chatpay.account.v1.EndSessionRequest
+ */
+export type EndSessionRequest = Message<"chatpay.account.v1.EndSessionRequest"> & {
+  /**
+   * From ListSessions.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+};
+
+/**
+ * Describes the message chatpay.account.v1.EndSessionRequest.
+ * Use `create(EndSessionRequestSchema)` to create a new message.
+ */
+export const EndSessionRequestSchema: GenMessage<EndSessionRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 23);
+
+/**
+ * EndSessionResponse says nothing: the session is over.
+ *
+ * @generated from message chatpay.account.v1.EndSessionResponse
+ */
+export type EndSessionResponse = Message<"chatpay.account.v1.EndSessionResponse"> & {
+};
+
+/**
+ * Describes the message chatpay.account.v1.EndSessionResponse.
+ * Use `create(EndSessionResponseSchema)` to create a new message.
+ */
+export const EndSessionResponseSchema: GenMessage<EndSessionResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 24);
+
+/**
+ * EndOtherSessionsRequest needs nothing: the access token names the session that stays.
+ *
+ * @generated from message chatpay.account.v1.EndOtherSessionsRequest
+ */
+export type EndOtherSessionsRequest = Message<"chatpay.account.v1.EndOtherSessionsRequest"> & {
+};
+
+/**
+ * Describes the message chatpay.account.v1.EndOtherSessionsRequest.
+ * Use `create(EndOtherSessionsRequestSchema)` to create a new message.
+ */
+export const EndOtherSessionsRequestSchema: GenMessage<EndOtherSessionsRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 25);
+
+/**
+ * EndOtherSessionsResponse tells how much ended.
+ *
+ * @generated from message chatpay.account.v1.EndOtherSessionsResponse
+ */
+export type EndOtherSessionsResponse = Message<"chatpay.account.v1.EndOtherSessionsResponse"> & {
+  /**
+   * How many sessions were open.
+   *
+   * @generated from field: int32 ended = 1;
+   */
+  ended: number;
+};
+
+/**
+ * Describes the message chatpay.account.v1.EndOtherSessionsResponse.
+ * Use `create(EndOtherSessionsResponseSchema)` to create a new message.
+ */
+export const EndOtherSessionsResponseSchema: GenMessage<EndOtherSessionsResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 26);
+
+/**
+ * ChangePasswordRequest proves the old password and names the new one.
+ *
+ * @generated from message chatpay.account.v1.ChangePasswordRequest
+ */
+export type ChangePasswordRequest = Message<"chatpay.account.v1.ChangePasswordRequest"> & {
+  /**
+   * The password until now; empty where there is none.
+   *
+   * @generated from field: string password = 1;
+   */
+  password: string;
+
+  /**
+   * 8 to 64 characters; not an address of the account or its first part.
+   *
+   * @generated from field: string new_password = 2;
+   */
+  newPassword: string;
+};
+
+/**
+ * Describes the message chatpay.account.v1.ChangePasswordRequest.
+ * Use `create(ChangePasswordRequestSchema)` to create a new message.
+ */
+export const ChangePasswordRequestSchema: GenMessage<ChangePasswordRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 27);
+
+/**
+ * ChangePasswordResponse says nothing: the new password counts.
+ *
+ * @generated from message chatpay.account.v1.ChangePasswordResponse
+ */
+export type ChangePasswordResponse = Message<"chatpay.account.v1.ChangePasswordResponse"> & {
+};
+
+/**
+ * Describes the message chatpay.account.v1.ChangePasswordResponse.
+ * Use `create(ChangePasswordResponseSchema)` to create a new message.
+ */
+export const ChangePasswordResponseSchema: GenMessage<ChangePasswordResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 28);
+
+/**
+ * ChangeAddressRequest proves the new address.
+ *
+ * @generated from message chatpay.account.v1.ChangeAddressRequest
+ */
+export type ChangeAddressRequest = Message<"chatpay.account.v1.ChangeAddressRequest"> & {
+  /**
+   * The new address; it takes the place of the e-mail address or of the phone number.
+   *
+   * @generated from field: string email = 1;
+   */
+  email: string;
+
+  /**
+   * Instead of the e-mail address: a phone number with its country, as +821012345678.
+   *
+   * @generated from field: string phone = 2;
+   */
+  phone: string;
+
+  /**
+   * The 6 digits.
+   *
+   * @generated from field: string code = 3;
+   */
+  code: string;
+
+  /**
+   * The password of the account; empty where there is none.
+   *
+   * @generated from field: string password = 4;
+   */
+  password: string;
+};
+
+/**
+ * Describes the message chatpay.account.v1.ChangeAddressRequest.
+ * Use `create(ChangeAddressRequestSchema)` to create a new message.
+ */
+export const ChangeAddressRequestSchema: GenMessage<ChangeAddressRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 29);
+
+/**
+ * ChangeAddressResponse carries the account after the change.
+ *
+ * @generated from message chatpay.account.v1.ChangeAddressResponse
+ */
+export type ChangeAddressResponse = Message<"chatpay.account.v1.ChangeAddressResponse"> & {
+  /**
+   * The account.
+   *
+   * @generated from field: chatpay.account.v1.Account account = 1;
+   */
+  account?: Account | undefined;
+};
+
+/**
+ * Describes the message chatpay.account.v1.ChangeAddressResponse.
+ * Use `create(ChangeAddressResponseSchema)` to create a new message.
+ */
+export const ChangeAddressResponseSchema: GenMessage<ChangeAddressResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 30);
+
+/**
+ * SetPinRequest names the PIN and proves the person.
+ *
+ * @generated from message chatpay.account.v1.SetPinRequest
+ */
+export type SetPinRequest = Message<"chatpay.account.v1.SetPinRequest"> & {
+  /**
+   * The address of the account that the code was sent to.
+   *
+   * @generated from field: string email = 1;
+   */
+  email: string;
+
+  /**
+   * Instead of the e-mail address: a phone number with its country, as +821012345678.
+   *
+   * @generated from field: string phone = 2;
+   */
+  phone: string;
+
+  /**
+   * The 6 digits.
+   *
+   * @generated from field: string code = 3;
+   */
+  code: string;
+
+  /**
+   * 6 digits.
+   *
+   * @generated from field: string pin = 4;
+   */
+  pin: string;
+};
+
+/**
+ * Describes the message chatpay.account.v1.SetPinRequest.
+ * Use `create(SetPinRequestSchema)` to create a new message.
+ */
+export const SetPinRequestSchema: GenMessage<SetPinRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 31);
+
+/**
+ * SetPinResponse says nothing: the PIN counts.
+ *
+ * @generated from message chatpay.account.v1.SetPinResponse
+ */
+export type SetPinResponse = Message<"chatpay.account.v1.SetPinResponse"> & {
+};
+
+/**
+ * Describes the message chatpay.account.v1.SetPinResponse.
+ * Use `create(SetPinResponseSchema)` to create a new message.
+ */
+export const SetPinResponseSchema: GenMessage<SetPinResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 32);
+
+/**
+ * SetIdentityRequest carries what the identification service proved.
+ *
+ * @generated from message chatpay.account.v1.SetIdentityRequest
+ */
+export type SetIdentityRequest = Message<"chatpay.account.v1.SetIdentityRequest"> & {
+  /**
+   * The connecting information: 88 characters of Base64. Stored as a keyed hash.
+   *
+   * @generated from field: string ci = 1;
+   */
+  ci: string;
+
+  /**
+   * As 1990-12-31.
+   *
+   * @generated from field: string birth_date = 2;
+   */
+  birthDate: string;
+};
+
+/**
+ * Describes the message chatpay.account.v1.SetIdentityRequest.
+ * Use `create(SetIdentityRequestSchema)` to create a new message.
+ */
+export const SetIdentityRequestSchema: GenMessage<SetIdentityRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 33);
+
+/**
+ * SetIdentityResponse carries the account after the change.
+ *
+ * @generated from message chatpay.account.v1.SetIdentityResponse
+ */
+export type SetIdentityResponse = Message<"chatpay.account.v1.SetIdentityResponse"> & {
+  /**
+   * The account.
+   *
+   * @generated from field: chatpay.account.v1.Account account = 1;
+   */
+  account?: Account | undefined;
+};
+
+/**
+ * Describes the message chatpay.account.v1.SetIdentityResponse.
+ * Use `create(SetIdentityResponseSchema)` to create a new message.
+ */
+export const SetIdentityResponseSchema: GenMessage<SetIdentityResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 34);
+
+/**
+ * CloseAccountRequest needs nothing: the account is the caller's.
+ *
+ * @generated from message chatpay.account.v1.CloseAccountRequest
+ */
+export type CloseAccountRequest = Message<"chatpay.account.v1.CloseAccountRequest"> & {
+};
+
+/**
+ * Describes the message chatpay.account.v1.CloseAccountRequest.
+ * Use `create(CloseAccountRequestSchema)` to create a new message.
+ */
+export const CloseAccountRequestSchema: GenMessage<CloseAccountRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 35);
+
+/**
+ * CloseAccountResponse carries what is left of the account.
+ *
+ * @generated from message chatpay.account.v1.CloseAccountResponse
+ */
+export type CloseAccountResponse = Message<"chatpay.account.v1.CloseAccountResponse"> & {
+  /**
+   * The account, closed, without a name or address.
+   *
+   * @generated from field: chatpay.account.v1.Account account = 1;
+   */
+  account?: Account | undefined;
+};
+
+/**
+ * Describes the message chatpay.account.v1.CloseAccountResponse.
+ * Use `create(CloseAccountResponseSchema)` to create a new message.
+ */
+export const CloseAccountResponseSchema: GenMessage<CloseAccountResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 36);
+
+/**
+ * ClosingObstacles is the detail of ACCOUNT_NOT_SETTLED: all that stands in the way.
+ *
+ * @generated from message chatpay.account.v1.ClosingObstacles
+ */
+export type ClosingObstacles = Message<"chatpay.account.v1.ClosingObstacles"> & {
+  /**
+   * At least one.
+   *
+   * @generated from field: repeated chatpay.account.v1.ClosingObstacle obstacles = 1;
+   */
+  obstacles: ClosingObstacle[];
+};
+
+/**
+ * Describes the message chatpay.account.v1.ClosingObstacles.
+ * Use `create(ClosingObstaclesSchema)` to create a new message.
+ */
+export const ClosingObstaclesSchema: GenMessage<ClosingObstacles> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 37);
+
+/**
+ * ClosingObstacle is one thing to settle before an account closes.
+ *
+ * @generated from message chatpay.account.v1.ClosingObstacle
+ */
+export type ClosingObstacle = Message<"chatpay.account.v1.ClosingObstacle"> & {
+  /**
+   * What has to be settled.
+   *
+   * @generated from field: chatpay.account.v1.ClosingObstacle.Kind kind = 1;
+   */
+  kind: ClosingObstacle_Kind;
+
+  /**
+   * The wallet.
+   *
+   * @generated from field: string wallet_id = 2;
+   */
+  walletId: string;
+
+  /**
+   * The money in question, in the wallet's minor unit; 0 where it is not about money.
+   *
+   * @generated from field: int64 amount = 3;
+   */
+  amount: bigint;
+};
+
+/**
+ * Describes the message chatpay.account.v1.ClosingObstacle.
+ * Use `create(ClosingObstacleSchema)` to create a new message.
+ */
+export const ClosingObstacleSchema: GenMessage<ClosingObstacle> = /*@__PURE__*/
+  messageDesc(file_chatpay_account_v1_account, 38);
+
+/**
+ * Kind is what has to be settled.
+ *
+ * @generated from enum chatpay.account.v1.ClosingObstacle.Kind
+ */
+export const ClosingObstacle_Kind = {
+  /**
+   * Not set.
+   *
+   * @generated from enum value: KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * A wallet holds money.
+   *
+   * @generated from enum value: KIND_BALANCE = 1;
+   */
+  BALANCE: 1,
+
+  /**
+   * Money of a wallet is set aside for something that has not ended.
+   *
+   * @generated from enum value: KIND_HOLD = 2;
+   */
+  HOLD: 2,
+
+  /**
+   * A wallet is frozen.
+   *
+   * @generated from enum value: KIND_FROZEN = 3;
+   */
+  FROZEN: 3,
+} as const;
+
+/**
+ * Kind is what has to be settled.
+ *
+ * @generated from enum chatpay.account.v1.ClosingObstacle.Kind
+ */
+export type ClosingObstacle_Kind = (typeof ClosingObstacle_Kind)[keyof typeof ClosingObstacle_Kind] | UnknownEnum;
+
+/**
+ * Describes the enum chatpay.account.v1.ClosingObstacle.Kind.
+ */
+export const ClosingObstacle_KindSchema: GenEnum<ClosingObstacle_Kind> = /*@__PURE__*/
+  enumDesc(file_chatpay_account_v1_account, 38, 0);
+
+/**
  * CodePurpose is what a code is good for.
  *
  * @generated from enum chatpay.account.v1.CodePurpose
@@ -514,6 +1273,34 @@ export const CodePurpose = {
    * @generated from enum value: CODE_PURPOSE_SIGN_UP = 1;
    */
   SIGN_UP: 1,
+
+  /**
+   * SignInWithCode.
+   *
+   * @generated from enum value: CODE_PURPOSE_SIGN_IN = 2;
+   */
+  SIGN_IN: 2,
+
+  /**
+   * ResetPassword.
+   *
+   * @generated from enum value: CODE_PURPOSE_RESET_PASSWORD = 3;
+   */
+  RESET_PASSWORD: 3,
+
+  /**
+   * ChangeAddress: sent to the new address.
+   *
+   * @generated from enum value: CODE_PURPOSE_CHANGE_ADDRESS = 4;
+   */
+  CHANGE_ADDRESS: 4,
+
+  /**
+   * SetPin: sent to an address of the account.
+   *
+   * @generated from enum value: CODE_PURPOSE_SET_PIN = 5;
+   */
+  SET_PIN: 5,
 } as const;
 
 /**
@@ -530,17 +1317,22 @@ export const CodePurposeSchema: GenEnum<CodePurpose> = /*@__PURE__*/
   enumDesc(file_chatpay_account_v1_account, 0);
 
 /**
- * AccountService signs people up and in, and keeps their profile.
+ * AccountService signs people up and in, and keeps their profile, their sessions and what proves them.
+ *
+ * An address is an e-mail address or a phone number; a request that takes one takes exactly one.
+ * Every call that anybody may make can be refused with RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS.
  *
  * @generated from service chatpay.account.v1.AccountService
  */
 export const AccountService: GenService<{
   /**
-   * SendCode mails a 6-digit code that proves an address. The answer is the same whether or not the
-   * address belongs to an account; its owner is told in the mail. A code lives 10 minutes, works once,
-   * and stands 5 tries; the next can be sent after 60 seconds.
+   * SendCode sends a 6-digit code that proves an address, by mail or SMS. The answer is the same
+   * whether or not the address belongs to an account; its owner is told in the message. A code lives
+   * 10 minutes, works once and for one purpose, and stands 5 tries; the next can be sent after 60
+   * seconds.
    *
-   * Errors: RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS; UNAVAILABLE DEPENDENCY_UNAVAILABLE.
+   * Errors: RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS, OVERLOADED; UNAVAILABLE DEPENDENCY_UNAVAILABLE;
+   * PERMISSION_DENIED COUNTRY_NOT_ALLOWED for the purposes that are bound to a country.
    *
    * @generated from rpc chatpay.account.v1.AccountService.SendCode
    */
@@ -551,11 +1343,11 @@ export const AccountService: GenService<{
   },
   /**
    * SignUp opens an account with its main wallet, and signs in. The code proves the address.
-   *
    * A refused password costs no code.
    *
-   * Errors: INVALID_ARGUMENT CODE_INVALID, PASSWORD_TOO_SIMPLE; ALREADY_EXISTS EMAIL_TAKEN, only
-   * with the right code; RESOURCE_EXHAUSTED OVERLOADED; UNAVAILABLE DEPENDENCY_UNAVAILABLE.
+   * Errors: INVALID_ARGUMENT CODE_INVALID, PASSWORD_TOO_SIMPLE; ALREADY_EXISTS ADDRESS_TAKEN, only
+   * with the right code; PERMISSION_DENIED COUNTRY_NOT_ALLOWED; RESOURCE_EXHAUSTED OVERLOADED;
+   * UNAVAILABLE DEPENDENCY_UNAVAILABLE.
    *
    * @generated from rpc chatpay.account.v1.AccountService.SignUp
    */
@@ -568,7 +1360,8 @@ export const AccountService: GenService<{
    * SignIn starts a session with address and password. Ten wrong passwords close an address for 15
    * minutes, whether or not it belongs to an account.
    *
-   * Errors: UNAUTHENTICATED SIGN_IN_FAILED; RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS, OVERLOADED.
+   * Errors: UNAUTHENTICATED SIGN_IN_FAILED; PERMISSION_DENIED COUNTRY_NOT_ALLOWED;
+   * RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS, OVERLOADED.
    *
    * @generated from rpc chatpay.account.v1.AccountService.SignIn
    */
@@ -578,10 +1371,37 @@ export const AccountService: GenService<{
     output: typeof SignInResponseSchema;
   },
   /**
+   * SignInWithCode starts a session with a code for the purpose SIGN_IN.
+   *
+   * Errors: INVALID_ARGUMENT CODE_INVALID, also where no account has the address; PERMISSION_DENIED
+   * COUNTRY_NOT_ALLOWED; UNAVAILABLE DEPENDENCY_UNAVAILABLE.
+   *
+   * @generated from rpc chatpay.account.v1.AccountService.SignInWithCode
+   */
+  signInWithCode: {
+    methodKind: "unary";
+    input: typeof SignInWithCodeRequestSchema;
+    output: typeof SignInWithCodeResponseSchema;
+  },
+  /**
+   * ResetPassword sets a new password with a code for the purpose RESET_PASSWORD, and ends all sessions
+   * of the account.
+   *
+   * Errors: INVALID_ARGUMENT CODE_INVALID, also where no account has the address, PASSWORD_TOO_SIMPLE;
+   * RESOURCE_EXHAUSTED OVERLOADED; UNAVAILABLE DEPENDENCY_UNAVAILABLE.
+   *
+   * @generated from rpc chatpay.account.v1.AccountService.ResetPassword
+   */
+  resetPassword: {
+    methodKind: "unary";
+    input: typeof ResetPasswordRequestSchema;
+    output: typeof ResetPasswordResponseSchema;
+  },
+  /**
    * RefreshTokens gives a new pair of tokens for a refresh token, which is used up. A used one coming
-   * back ends its session and is told in the event log; a retry within 10 seconds gets the same new
-   * pair, so that a lost answer does no harm, unless the new one was used already. It needs no access
-   * token.
+   * back ends its session, is told in the event log and to the account's address; a retry within 10
+   * seconds gets the same new pair, so that a lost answer does no harm, unless the new one was used
+   * already. It needs no access token.
    *
    * Errors: UNAUTHENTICATED REFRESH_TOKEN_INVALID.
    *
@@ -593,7 +1413,8 @@ export const AccountService: GenService<{
     output: typeof RefreshTokensResponseSchema;
   },
   /**
-   * SignOut ends the session of the access token: both its tokens stop working.
+   * SignOut ends the session of the access token: both its tokens stop working, in every process. A
+   * browser's cookie is cleared.
    *
    * @generated from rpc chatpay.account.v1.AccountService.SignOut
    */
@@ -601,6 +1422,95 @@ export const AccountService: GenService<{
     methodKind: "unary";
     input: typeof SignOutRequestSchema;
     output: typeof SignOutResponseSchema;
+  },
+  /**
+   * ListSessions lists the open sessions of the caller, newest first; at most 100.
+   *
+   * @generated from rpc chatpay.account.v1.AccountService.ListSessions
+   */
+  listSessions: {
+    methodKind: "unary";
+    input: typeof ListSessionsRequestSchema;
+    output: typeof ListSessionsResponseSchema;
+  },
+  /**
+   * EndSession ends one session of the caller, as SignOut would.
+   *
+   * Errors: NOT_FOUND SESSION_NOT_FOUND.
+   *
+   * @generated from rpc chatpay.account.v1.AccountService.EndSession
+   */
+  endSession: {
+    methodKind: "unary";
+    input: typeof EndSessionRequestSchema;
+    output: typeof EndSessionResponseSchema;
+  },
+  /**
+   * EndOtherSessions ends all sessions of the caller but the one that calls.
+   *
+   * @generated from rpc chatpay.account.v1.AccountService.EndOtherSessions
+   */
+  endOtherSessions: {
+    methodKind: "unary";
+    input: typeof EndOtherSessionsRequestSchema;
+    output: typeof EndOtherSessionsResponseSchema;
+  },
+  /**
+   * ChangePassword sets a new password, and ends all other sessions. An account that has a password
+   * names it; one that has none sets its first.
+   *
+   * Errors: INVALID_ARGUMENT PASSWORD_TOO_SIMPLE; UNAUTHENTICATED SIGN_IN_FAILED for a wrong old
+   * password; RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS, OVERLOADED.
+   *
+   * @generated from rpc chatpay.account.v1.AccountService.ChangePassword
+   */
+  changePassword: {
+    methodKind: "unary";
+    input: typeof ChangePasswordRequestSchema;
+    output: typeof ChangePasswordResponseSchema;
+  },
+  /**
+   * ChangeAddress gives the account a new e-mail address or phone number, with a code for the purpose
+   * CHANGE_ADDRESS that was sent to it. The address before is told.
+   *
+   * Errors: INVALID_ARGUMENT CODE_INVALID; ALREADY_EXISTS ADDRESS_TAKEN, only with the right code;
+   * UNAUTHENTICATED SIGN_IN_FAILED for a wrong password; RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS,
+   * OVERLOADED; UNAVAILABLE DEPENDENCY_UNAVAILABLE.
+   *
+   * @generated from rpc chatpay.account.v1.AccountService.ChangeAddress
+   */
+  changeAddress: {
+    methodKind: "unary";
+    input: typeof ChangeAddressRequestSchema;
+    output: typeof ChangeAddressResponseSchema;
+  },
+  /**
+   * SetPin sets or changes the payment PIN, and unlocks it, with a code for the purpose SET_PIN that was
+   * sent to an address of the account. All of one digit, and digits in a row, are refused.
+   *
+   * Errors: INVALID_ARGUMENT CODE_INVALID, PIN_TOO_SIMPLE; RESOURCE_EXHAUSTED OVERLOADED; UNAVAILABLE
+   * DEPENDENCY_UNAVAILABLE.
+   *
+   * @generated from rpc chatpay.account.v1.AccountService.SetPin
+   */
+  setPin: {
+    methodKind: "unary";
+    input: typeof SetPinRequestSchema;
+    output: typeof SetPinResponseSchema;
+  },
+  /**
+   * SetIdentity says who a person is, as an identification service proved it to the chat server: the
+   * connecting information (CI) and the birth date. It is said once; the same again changes nothing. A
+   * CI has one open account; who comes back after closing is the same identity.
+   *
+   * Errors: ALREADY_EXISTS IDENTITY_TAKEN; FAILED_PRECONDITION IDENTITY_FIXED, IDENTITY_MISMATCH.
+   *
+   * @generated from rpc chatpay.account.v1.AccountService.SetIdentity
+   */
+  setIdentity: {
+    methodKind: "unary";
+    input: typeof SetIdentityRequestSchema;
+    output: typeof SetIdentityResponseSchema;
   },
   /**
    * GetAccount returns the caller's account; an operator names the one to read.
@@ -623,6 +1533,20 @@ export const AccountService: GenService<{
     methodKind: "unary";
     input: typeof UpdateAccountRequestSchema;
     output: typeof UpdateAccountResponseSchema;
+  },
+  /**
+   * CloseAccount ends the account for good: its sessions end, its wallets close, its addresses, password,
+   * PIN and name are erased and the addresses are free again. Transfers, payments and postings stay,
+   * without a name. What stands in the way is listed all at once as a `ClosingObstacles` detail.
+   *
+   * Errors: FAILED_PRECONDITION ACCOUNT_NOT_SETTLED.
+   *
+   * @generated from rpc chatpay.account.v1.AccountService.CloseAccount
+   */
+  closeAccount: {
+    methodKind: "unary";
+    input: typeof CloseAccountRequestSchema;
+    output: typeof CloseAccountResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_chatpay_account_v1_account, 0);

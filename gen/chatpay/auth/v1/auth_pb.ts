@@ -15,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file chatpay/auth/v1/auth.proto.
  */
 export const file_chatpay_auth_v1_auth: GenFile = /*@__PURE__*/
-  fileDesc("ChpjaGF0cGF5L2F1dGgvdjEvYXV0aC5wcm90bxIPY2hhdHBheS5hdXRoLnYxIjUKBUFsbG93EiwKB2NhbGxlcnMYASADKA4yGy5jaGF0cGF5LmF1dGgudjEuQ2FsbGVyS2luZCqlAQoKQ2FsbGVyS2luZBIbChdDQUxMRVJfS0lORF9VTlNQRUNJRklFRBAAEhYKEkNBTExFUl9LSU5EX0FOWU9ORRABEhYKEkNBTExFUl9LSU5EX1BFUlNPThACEhcKE0NBTExFUl9LSU5EX1NFUlZJQ0UQAxIXChNDQUxMRVJfS0lORF9QQVJUTkVSEAQSGAoUQ0FMTEVSX0tJTkRfT1BFUkFUT1IQBTpOCgVhbGxvdxIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGMWKAyABKAsyFi5jaGF0cGF5LmF1dGgudjEuQWxsb3dSBWFsbG93YgZwcm90bzM", [file_google_protobuf_descriptor]);
+  fileDesc("ChpjaGF0cGF5L2F1dGgvdjEvYXV0aC5wcm90bxIPY2hhdHBheS5hdXRoLnYxIlwKBUFsbG93EiwKB2NhbGxlcnMYASADKA4yGy5jaGF0cGF5LmF1dGgudjEuQ2FsbGVyS2luZBIlCgVzY29wZRgCIAEoDjIWLmNoYXRwYXkuYXV0aC52MS5TY29wZSqlAQoKQ2FsbGVyS2luZBIbChdDQUxMRVJfS0lORF9VTlNQRUNJRklFRBAAEhYKEkNBTExFUl9LSU5EX0FOWU9ORRABEhYKEkNBTExFUl9LSU5EX1BFUlNPThACEhcKE0NBTExFUl9LSU5EX1NFUlZJQ0UQAxIXChNDQUxMRVJfS0lORF9QQVJUTkVSEAQSGAoUQ0FMTEVSX0tJTkRfT1BFUkFUT1IQBSqPAwoFU2NvcGUSFQoRU0NPUEVfVU5TUEVDSUZJRUQQABIXChNTQ09QRV9BQ0NPVU5UU19SRUFEEAESGAoUU0NPUEVfQUNDT1VOVFNfV1JJVEUQAhIYChRTQ09QRV9JREVOVElUWV9XUklURRADEhYKElNDT1BFX1dBTExFVFNfUkVBRBAEEhcKE1NDT1BFX1dBTExFVFNfV1JJVEUQBRIYChRTQ09QRV9UUkFOU0ZFUlNfUkVBRBAGEhkKFVNDT1BFX1RSQU5TRkVSU19XUklURRAHEhcKE1NDT1BFX1BBWU1FTlRTX1JFQUQQCBIYChRTQ09QRV9QQVlNRU5UU19XUklURRAJEhcKE1NDT1BFX1BBUlRORVJTX1JFQUQQChIYChRTQ09QRV9QQVJUTkVSU19XUklURRALEhMKD1NDT1BFX0tFWVNfUkVBRBAMEhQKEFNDT1BFX0tFWVNfV1JJVEUQDRIVChFTQ09QRV9MRURHRVJfUkVBRBAOEhQKEFNDT1BFX0FVRElUX1JFQUQQDzpOCgVhbGxvdxIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGMWKAyABKAsyFi5jaGF0cGF5LmF1dGgudjEuQWxsb3dSBWFsbG93YgZwcm90bzM", [file_google_protobuf_descriptor]);
 
 /**
  * Allow is the rule of one RPC.
@@ -29,6 +29,13 @@ export type Allow = Message<"chatpay.auth.v1.Allow"> & {
    * @generated from field: repeated chatpay.auth.v1.CallerKind callers = 1;
    */
   callers: CallerKind[];
+
+  /**
+   * What an API key that has scopes must have among them. Required where API keys may call.
+   *
+   * @generated from field: chatpay.auth.v1.Scope scope = 2;
+   */
+  scope: Scope;
 };
 
 /**
@@ -100,6 +107,140 @@ export type CallerKind = (typeof CallerKind)[keyof typeof CallerKind] | UnknownE
  */
 export const CallerKindSchema: GenEnum<CallerKind> = /*@__PURE__*/
   enumDesc(file_chatpay_auth_v1_auth, 0);
+
+/**
+ * Scope is a part of what an API key may do. A key without scopes may do all that its kind may.
+ * People need none.
+ *
+ * @generated from enum chatpay.auth.v1.Scope
+ */
+export const Scope = {
+  /**
+   * Not set. An RPC that API keys may call names another.
+   *
+   * @generated from enum value: SCOPE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Read accounts.
+   *
+   * @generated from enum value: SCOPE_ACCOUNTS_READ = 1;
+   */
+  ACCOUNTS_READ: 1,
+
+  /**
+   * Change and close accounts.
+   *
+   * @generated from enum value: SCOPE_ACCOUNTS_WRITE = 2;
+   */
+  ACCOUNTS_WRITE: 2,
+
+  /**
+   * Say who a person is, as an identification service proved it.
+   *
+   * @generated from enum value: SCOPE_IDENTITY_WRITE = 3;
+   */
+  IDENTITY_WRITE: 3,
+
+  /**
+   * Read wallets and statements.
+   *
+   * @generated from enum value: SCOPE_WALLETS_READ = 4;
+   */
+  WALLETS_READ: 4,
+
+  /**
+   * Credit, debit and freeze wallets.
+   *
+   * @generated from enum value: SCOPE_WALLETS_WRITE = 5;
+   */
+  WALLETS_WRITE: 5,
+
+  /**
+   * Read transfers.
+   *
+   * @generated from enum value: SCOPE_TRANSFERS_READ = 6;
+   */
+  TRANSFERS_READ: 6,
+
+  /**
+   * Send money.
+   *
+   * @generated from enum value: SCOPE_TRANSFERS_WRITE = 7;
+   */
+  TRANSFERS_WRITE: 7,
+
+  /**
+   * Read payments.
+   *
+   * @generated from enum value: SCOPE_PAYMENTS_READ = 8;
+   */
+  PAYMENTS_READ: 8,
+
+  /**
+   * Approve payments.
+   *
+   * @generated from enum value: SCOPE_PAYMENTS_WRITE = 9;
+   */
+  PAYMENTS_WRITE: 9,
+
+  /**
+   * Read partners.
+   *
+   * @generated from enum value: SCOPE_PARTNERS_READ = 10;
+   */
+  PARTNERS_READ: 10,
+
+  /**
+   * Make partners.
+   *
+   * @generated from enum value: SCOPE_PARTNERS_WRITE = 11;
+   */
+  PARTNERS_WRITE: 11,
+
+  /**
+   * List API keys.
+   *
+   * @generated from enum value: SCOPE_KEYS_READ = 12;
+   */
+  KEYS_READ: 12,
+
+  /**
+   * Make, rotate and revoke API keys. A key makes none that may do more than itself.
+   *
+   * @generated from enum value: SCOPE_KEYS_WRITE = 13;
+   */
+  KEYS_WRITE: 13,
+
+  /**
+   * Verify the books.
+   *
+   * @generated from enum value: SCOPE_LEDGER_READ = 14;
+   */
+  LEDGER_READ: 14,
+
+  /**
+   * Search the audit trail.
+   *
+   * @generated from enum value: SCOPE_AUDIT_READ = 15;
+   */
+  AUDIT_READ: 15,
+} as const;
+
+/**
+ * Scope is a part of what an API key may do. A key without scopes may do all that its kind may.
+ * People need none.
+ *
+ * @generated from enum chatpay.auth.v1.Scope
+ */
+export type Scope = (typeof Scope)[keyof typeof Scope] | UnknownEnum;
+
+/**
+ * Describes the enum chatpay.auth.v1.Scope.
+ */
+export const ScopeSchema: GenEnum<Scope> = /*@__PURE__*/
+  enumDesc(file_chatpay_auth_v1_auth, 1);
 
 /**
  * Who may call the RPC.

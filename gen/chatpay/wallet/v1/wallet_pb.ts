@@ -16,7 +16,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file chatpay/wallet/v1/wallet.proto.
  */
 export const file_chatpay_wallet_v1_wallet: GenFile = /*@__PURE__*/
-  fileDesc("Ch5jaGF0cGF5L3dhbGxldC92MS93YWxsZXQucHJvdG8SEWNoYXRwYXkud2FsbGV0LnYxIvwDCgZXYWxsZXQSCgoCaWQYASABKAkSEgoKYWNjb3VudF9pZBgCIAEoCRISCgpwYXJ0bmVyX2lkGAMgASgJEiwKBGtpbmQYBCABKA4yHi5jaGF0cGF5LndhbGxldC52MS5XYWxsZXQuS2luZBIuCgVzdGF0ZRgFIAEoDjIfLmNoYXRwYXkud2FsbGV0LnYxLldhbGxldC5TdGF0ZRIQCghjdXJyZW5jeRgGIAEoCRIPCgdiYWxhbmNlGAcgASgDEgwKBGhlbGQYCCABKAMSEQoJYXZhaWxhYmxlGAkgASgDEg8KB3ZlcnNpb24YCiABKAMSLwoLY3JlYXRlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJVCgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABINCglLSU5EX01BSU4QARIQCgxLSU5EX1BBUlRORVIQAhIWChJLSU5EX0JBTktfQ0xFQVJJTkcQCiJSCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEg4KClNUQVRFX09QRU4QARIQCgxTVEFURV9GUk9aRU4QAhIQCgxTVEFURV9DTE9TRUQQAyK9AgoFRW50cnkSEAoIc2VxdWVuY2UYASABKAMSDgoGYW1vdW50GAIgASgDEhUKDWJhbGFuY2VfYWZ0ZXIYAyABKAMSHgoWY291bnRlcnBhcnR5X3dhbGxldF9pZBgEIAEoCRItCgVjYXVzZRgFIAEoDjIeLmNoYXRwYXkud2FsbGV0LnYxLkVudHJ5LkNhdXNlEhAKCGNhdXNlX2lkGAYgASgJEgwKBG1lbW8YByABKAkSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIlsKBUNhdXNlEhUKEUNBVVNFX1VOU1BFQ0lGSUVEEAASEgoOQ0FVU0VfVFJBTlNGRVIQARIRCg1DQVVTRV9QQVlNRU5UEAISFAoQQ0FVU0VfQURKVVNUTUVOVBADIqIBCgpBZGp1c3RtZW50EgoKAmlkGAEgASgJEhEKCXdhbGxldF9pZBgCIAEoCRIOCgZhbW91bnQYAyABKAMSEAoIY3VycmVuY3kYBCABKAkSDgoGcmVhc29uGAUgASgJEhIKCmFwaV9rZXlfaWQYBiABKAkSLwoLY3JlYXRlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkMKEEdldFdhbGxldFJlcXVlc3QSLwoJd2FsbGV0X2lkGAEgASgJQhy6SBlyFzIVXihbMS05XVswLTldezAsMTh9KT8kIj4KEUdldFdhbGxldFJlc3BvbnNlEikKBndhbGxldBgBIAEoCzIZLmNoYXRwYXkud2FsbGV0LnYxLldhbGxldCJRChJMaXN0V2FsbGV0c1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjIASgAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIACIloKE0xpc3RXYWxsZXRzUmVzcG9uc2USKgoHd2FsbGV0cxgBIAMoCzIZLmNoYXRwYXkud2FsbGV0LnYxLldhbGxldBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki4AEKEkxpc3RFbnRyaWVzUmVxdWVzdBIvCgl3YWxsZXRfaWQYASABKAlCHLpIGXIXMhVeKFsxLTldWzAtOV17MCwxOH0pPyQSHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjIASgAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIACEi4KCnN0YXJ0X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJZChNMaXN0RW50cmllc1Jlc3BvbnNlEikKB2VudHJpZXMYASADKAsyGC5jaGF0cGF5LndhbGxldC52MS5FbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkimgEKE0NyZWRpdFdhbGxldFJlcXVlc3QSIAoPaWRlbXBvdGVuY3lfa2V5GAEgASgJQge6SARyAhhAEiwKCXdhbGxldF9pZBgCIAEoCUIZukgWchQyEl5bMS05XVswLTldezAsMTh9JBIXCgZhbW91bnQYAyABKANCB7pIBCICIAASGgoGcmVhc29uGAQgASgJQgq6SAdyBRABGMgBIkkKFENyZWRpdFdhbGxldFJlc3BvbnNlEjEKCmFkanVzdG1lbnQYASABKAsyHS5jaGF0cGF5LndhbGxldC52MS5BZGp1c3RtZW50IpkBChJEZWJpdFdhbGxldFJlcXVlc3QSIAoPaWRlbXBvdGVuY3lfa2V5GAEgASgJQge6SARyAhhAEiwKCXdhbGxldF9pZBgCIAEoCUIZukgWchQyEl5bMS05XVswLTldezAsMTh9JBIXCgZhbW91bnQYAyABKANCB7pIBCICIAASGgoGcmVhc29uGAQgASgJQgq6SAdyBRABGMgBIkgKE0RlYml0V2FsbGV0UmVzcG9uc2USMQoKYWRqdXN0bWVudBgBIAEoCzIdLmNoYXRwYXkud2FsbGV0LnYxLkFkanVzdG1lbnQyoQQKDVdhbGxldFNlcnZpY2USZQoJR2V0V2FsbGV0EiMuY2hhdHBheS53YWxsZXQudjEuR2V0V2FsbGV0UmVxdWVzdBokLmNoYXRwYXkud2FsbGV0LnYxLkdldFdhbGxldFJlc3BvbnNlIg2QAgGq1BgGCgQCAwQFEmsKC0xpc3RXYWxsZXRzEiUuY2hhdHBheS53YWxsZXQudjEuTGlzdFdhbGxldHNSZXF1ZXN0GiYuY2hhdHBheS53YWxsZXQudjEuTGlzdFdhbGxldHNSZXNwb25zZSINkAIBqtQYBgoEAgMEBRJrCgtMaXN0RW50cmllcxIlLmNoYXRwYXkud2FsbGV0LnYxLkxpc3RFbnRyaWVzUmVxdWVzdBomLmNoYXRwYXkud2FsbGV0LnYxLkxpc3RFbnRyaWVzUmVzcG9uc2UiDZACAarUGAYKBAIDBAUSaAoMQ3JlZGl0V2FsbGV0EiYuY2hhdHBheS53YWxsZXQudjEuQ3JlZGl0V2FsbGV0UmVxdWVzdBonLmNoYXRwYXkud2FsbGV0LnYxLkNyZWRpdFdhbGxldFJlc3BvbnNlIgeq1BgDCgEFEmUKC0RlYml0V2FsbGV0EiUuY2hhdHBheS53YWxsZXQudjEuRGViaXRXYWxsZXRSZXF1ZXN0GiYuY2hhdHBheS53YWxsZXQudjEuRGViaXRXYWxsZXRSZXNwb25zZSIHqtQYAwoBBWIGcHJvdG8z", [file_buf_validate_validate, file_chatpay_auth_v1_auth, file_google_protobuf_timestamp]);
+  fileDesc("Ch5jaGF0cGF5L3dhbGxldC92MS93YWxsZXQucHJvdG8SEWNoYXRwYXkud2FsbGV0LnYxIvwDCgZXYWxsZXQSCgoCaWQYASABKAkSEgoKYWNjb3VudF9pZBgCIAEoCRISCgpwYXJ0bmVyX2lkGAMgASgJEiwKBGtpbmQYBCABKA4yHi5jaGF0cGF5LndhbGxldC52MS5XYWxsZXQuS2luZBIuCgVzdGF0ZRgFIAEoDjIfLmNoYXRwYXkud2FsbGV0LnYxLldhbGxldC5TdGF0ZRIQCghjdXJyZW5jeRgGIAEoCRIPCgdiYWxhbmNlGAcgASgDEgwKBGhlbGQYCCABKAMSEQoJYXZhaWxhYmxlGAkgASgDEg8KB3ZlcnNpb24YCiABKAMSLwoLY3JlYXRlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJVCgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABINCglLSU5EX01BSU4QARIQCgxLSU5EX1BBUlRORVIQAhIWChJLSU5EX0JBTktfQ0xFQVJJTkcQCiJSCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEg4KClNUQVRFX09QRU4QARIQCgxTVEFURV9GUk9aRU4QAhIQCgxTVEFURV9DTE9TRUQQAyK9AgoFRW50cnkSEAoIc2VxdWVuY2UYASABKAMSDgoGYW1vdW50GAIgASgDEhUKDWJhbGFuY2VfYWZ0ZXIYAyABKAMSHgoWY291bnRlcnBhcnR5X3dhbGxldF9pZBgEIAEoCRItCgVjYXVzZRgFIAEoDjIeLmNoYXRwYXkud2FsbGV0LnYxLkVudHJ5LkNhdXNlEhAKCGNhdXNlX2lkGAYgASgJEgwKBG1lbW8YByABKAkSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIlsKBUNhdXNlEhUKEUNBVVNFX1VOU1BFQ0lGSUVEEAASEgoOQ0FVU0VfVFJBTlNGRVIQARIRCg1DQVVTRV9QQVlNRU5UEAISFAoQQ0FVU0VfQURKVVNUTUVOVBADIqIBCgpBZGp1c3RtZW50EgoKAmlkGAEgASgJEhEKCXdhbGxldF9pZBgCIAEoCRIOCgZhbW91bnQYAyABKAMSEAoIY3VycmVuY3kYBCABKAkSDgoGcmVhc29uGAUgASgJEhIKCmFwaV9rZXlfaWQYBiABKAkSLwoLY3JlYXRlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkMKEEdldFdhbGxldFJlcXVlc3QSLwoJd2FsbGV0X2lkGAEgASgJQhy6SBlyFzIVXihbMS05XVswLTldezAsMTh9KT8kIj4KEUdldFdhbGxldFJlc3BvbnNlEikKBndhbGxldBgBIAEoCzIZLmNoYXRwYXkud2FsbGV0LnYxLldhbGxldCJRChJMaXN0V2FsbGV0c1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjIASgAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIACIloKE0xpc3RXYWxsZXRzUmVzcG9uc2USKgoHd2FsbGV0cxgBIAMoCzIZLmNoYXRwYXkud2FsbGV0LnYxLldhbGxldBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki4AEKEkxpc3RFbnRyaWVzUmVxdWVzdBIvCgl3YWxsZXRfaWQYASABKAlCHLpIGXIXMhVeKFsxLTldWzAtOV17MCwxOH0pPyQSHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjIASgAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIACEi4KCnN0YXJ0X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJZChNMaXN0RW50cmllc1Jlc3BvbnNlEikKB2VudHJpZXMYASADKAsyGC5jaGF0cGF5LndhbGxldC52MS5FbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkimgEKE0NyZWRpdFdhbGxldFJlcXVlc3QSIAoPaWRlbXBvdGVuY3lfa2V5GAEgASgJQge6SARyAhhAEiwKCXdhbGxldF9pZBgCIAEoCUIZukgWchQyEl5bMS05XVswLTldezAsMTh9JBIXCgZhbW91bnQYAyABKANCB7pIBCICIAASGgoGcmVhc29uGAQgASgJQgq6SAdyBRABGMgBIkkKFENyZWRpdFdhbGxldFJlc3BvbnNlEjEKCmFkanVzdG1lbnQYASABKAsyHS5jaGF0cGF5LndhbGxldC52MS5BZGp1c3RtZW50IpkBChJEZWJpdFdhbGxldFJlcXVlc3QSIAoPaWRlbXBvdGVuY3lfa2V5GAEgASgJQge6SARyAhhAEiwKCXdhbGxldF9pZBgCIAEoCUIZukgWchQyEl5bMS05XVswLTldezAsMTh9JBIXCgZhbW91bnQYAyABKANCB7pIBCICIAASGgoGcmVhc29uGAQgASgJQgq6SAdyBRABGMgBIkgKE0RlYml0V2FsbGV0UmVzcG9uc2USMQoKYWRqdXN0bWVudBgBIAEoCzIdLmNoYXRwYXkud2FsbGV0LnYxLkFkanVzdG1lbnQiXwoTRnJlZXplV2FsbGV0UmVxdWVzdBIsCgl3YWxsZXRfaWQYASABKAlCGbpIFnIUMhJeWzEtOV1bMC05XXswLDE4fSQSGgoGcmVhc29uGAIgASgJQgq6SAdyBRABGMgBIkEKFEZyZWV6ZVdhbGxldFJlc3BvbnNlEikKBndhbGxldBgBIAEoCzIZLmNoYXRwYXkud2FsbGV0LnYxLldhbGxldCJhChVVbmZyZWV6ZVdhbGxldFJlcXVlc3QSLAoJd2FsbGV0X2lkGAEgASgJQhm6SBZyFDISXlsxLTldWzAtOV17MCwxOH0kEhoKBnJlYXNvbhgCIAEoCUIKukgHcgUQARjIASJDChZVbmZyZWV6ZVdhbGxldFJlc3BvbnNlEikKBndhbGxldBgBIAEoCzIZLmNoYXRwYXkud2FsbGV0LnYxLldhbGxldDKJBgoNV2FsbGV0U2VydmljZRJnCglHZXRXYWxsZXQSIy5jaGF0cGF5LndhbGxldC52MS5HZXRXYWxsZXRSZXF1ZXN0GiQuY2hhdHBheS53YWxsZXQudjEuR2V0V2FsbGV0UmVzcG9uc2UiD5ACAarUGAgKBAIDBAUQBBJtCgtMaXN0V2FsbGV0cxIlLmNoYXRwYXkud2FsbGV0LnYxLkxpc3RXYWxsZXRzUmVxdWVzdBomLmNoYXRwYXkud2FsbGV0LnYxLkxpc3RXYWxsZXRzUmVzcG9uc2UiD5ACAarUGAgKBAIDBAUQBBJtCgtMaXN0RW50cmllcxIlLmNoYXRwYXkud2FsbGV0LnYxLkxpc3RFbnRyaWVzUmVxdWVzdBomLmNoYXRwYXkud2FsbGV0LnYxLkxpc3RFbnRyaWVzUmVzcG9uc2UiD5ACAarUGAgKBAIDBAUQBBJqCgxDcmVkaXRXYWxsZXQSJi5jaGF0cGF5LndhbGxldC52MS5DcmVkaXRXYWxsZXRSZXF1ZXN0GicuY2hhdHBheS53YWxsZXQudjEuQ3JlZGl0V2FsbGV0UmVzcG9uc2UiCarUGAUKAQUQBRJnCgtEZWJpdFdhbGxldBIlLmNoYXRwYXkud2FsbGV0LnYxLkRlYml0V2FsbGV0UmVxdWVzdBomLmNoYXRwYXkud2FsbGV0LnYxLkRlYml0V2FsbGV0UmVzcG9uc2UiCarUGAUKAQUQBRJqCgxGcmVlemVXYWxsZXQSJi5jaGF0cGF5LndhbGxldC52MS5GcmVlemVXYWxsZXRSZXF1ZXN0GicuY2hhdHBheS53YWxsZXQudjEuRnJlZXplV2FsbGV0UmVzcG9uc2UiCarUGAUKAQUQBRJwCg5VbmZyZWV6ZVdhbGxldBIoLmNoYXRwYXkud2FsbGV0LnYxLlVuZnJlZXplV2FsbGV0UmVxdWVzdBopLmNoYXRwYXkud2FsbGV0LnYxLlVuZnJlZXplV2FsbGV0UmVzcG9uc2UiCarUGAUKAQUQBWIGcHJvdG8z", [file_buf_validate_validate, file_chatpay_auth_v1_auth, file_google_protobuf_timestamp]);
 
 /**
  * Wallet holds money of one owner in one currency.
@@ -697,6 +697,104 @@ export const DebitWalletResponseSchema: GenMessage<DebitWalletResponse> = /*@__P
   messageDesc(file_chatpay_wallet_v1_wallet, 12);
 
 /**
+ * FreezeWalletRequest names the wallet, and says why.
+ *
+ * @generated from message chatpay.wallet.v1.FreezeWalletRequest
+ */
+export type FreezeWalletRequest = Message<"chatpay.wallet.v1.FreezeWalletRequest"> & {
+  /**
+   * The wallet to freeze.
+   *
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+
+  /**
+   * Why. 1 to 200 characters; kept in the event.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.FreezeWalletRequest.
+ * Use `create(FreezeWalletRequestSchema)` to create a new message.
+ */
+export const FreezeWalletRequestSchema: GenMessage<FreezeWalletRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 13);
+
+/**
+ * FreezeWalletResponse carries the wallet after the change.
+ *
+ * @generated from message chatpay.wallet.v1.FreezeWalletResponse
+ */
+export type FreezeWalletResponse = Message<"chatpay.wallet.v1.FreezeWalletResponse"> & {
+  /**
+   * The wallet.
+   *
+   * @generated from field: chatpay.wallet.v1.Wallet wallet = 1;
+   */
+  wallet?: Wallet | undefined;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.FreezeWalletResponse.
+ * Use `create(FreezeWalletResponseSchema)` to create a new message.
+ */
+export const FreezeWalletResponseSchema: GenMessage<FreezeWalletResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 14);
+
+/**
+ * UnfreezeWalletRequest names the wallet, and says why.
+ *
+ * @generated from message chatpay.wallet.v1.UnfreezeWalletRequest
+ */
+export type UnfreezeWalletRequest = Message<"chatpay.wallet.v1.UnfreezeWalletRequest"> & {
+  /**
+   * The wallet to unfreeze.
+   *
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+
+  /**
+   * Why. 1 to 200 characters; kept in the event.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.UnfreezeWalletRequest.
+ * Use `create(UnfreezeWalletRequestSchema)` to create a new message.
+ */
+export const UnfreezeWalletRequestSchema: GenMessage<UnfreezeWalletRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 15);
+
+/**
+ * UnfreezeWalletResponse carries the wallet after the change.
+ *
+ * @generated from message chatpay.wallet.v1.UnfreezeWalletResponse
+ */
+export type UnfreezeWalletResponse = Message<"chatpay.wallet.v1.UnfreezeWalletResponse"> & {
+  /**
+   * The wallet.
+   *
+   * @generated from field: chatpay.wallet.v1.Wallet wallet = 1;
+   */
+  wallet?: Wallet | undefined;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.UnfreezeWalletResponse.
+ * Use `create(UnfreezeWalletResponseSchema)` to create a new message.
+ */
+export const UnfreezeWalletResponseSchema: GenMessage<UnfreezeWalletResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 16);
+
+/**
  * WalletService shows balances and statements, and lets operators correct them.
  *
  * @generated from service chatpay.wallet.v1.WalletService
@@ -768,6 +866,32 @@ export const WalletService: GenService<{
     methodKind: "unary";
     input: typeof DebitWalletRequestSchema;
     output: typeof DebitWalletResponseSchema;
+  },
+  /**
+   * FreezeWallet makes a wallet receive but not pay, until it is unfrozen. A frozen wallet stays as
+   * it is. Holds stay, and can be released but not captured.
+   *
+   * Errors: NOT_FOUND WALLET_NOT_FOUND; FAILED_PRECONDITION WALLET_CLOSED; INVALID_ARGUMENT
+   * SYSTEM_WALLET.
+   *
+   * @generated from rpc chatpay.wallet.v1.WalletService.FreezeWallet
+   */
+  freezeWallet: {
+    methodKind: "unary";
+    input: typeof FreezeWalletRequestSchema;
+    output: typeof FreezeWalletResponseSchema;
+  },
+  /**
+   * UnfreezeWallet lets a wallet pay again. An open wallet stays as it is.
+   *
+   * Errors: those of FreezeWallet.
+   *
+   * @generated from rpc chatpay.wallet.v1.WalletService.UnfreezeWallet
+   */
+  unfreezeWallet: {
+    methodKind: "unary";
+    input: typeof UnfreezeWalletRequestSchema;
+    output: typeof UnfreezeWalletResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_chatpay_wallet_v1_wallet, 0);
