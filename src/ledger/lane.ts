@@ -160,11 +160,12 @@ export function openLane(options: LaneOptions): Lane {
     });
   }
 
-  /** Starts a batch on each track that is free, as long as something waits that may run. */
+  /** Starts a batch on each track that is free, as long as enough waits that may run. */
   function start() {
     while (idle.length > 0 && passed < PASSED_MAX) {
-      if (waiting.length - passed < (running.size === 0 ? 1 : besideMin)) return;
-      const units = take();
+      const least = running.size === 0 ? 1 : besideMin;
+      if (waiting.length - passed < least) return;
+      const units = take(least);
       if (units.length === 0) return;
       const track = idle.pop() as Track;
       const run = runUntilSettled(track, units).then(() => {
@@ -179,8 +180,8 @@ export function openLane(options: LaneOptions): Lane {
     }
   }
 
-  /** The next units in order of arrival, without those that must wait for another track. */
-  function take(): Unit[] {
+  /** The next units in order of arrival, without those that must wait for another track; none when they are fewer commands than that. */
+  function take(least: number): Unit[] {
     const units: Unit[] = [];
     const stay = waiting.slice(0, passed);
     let commands = 0;
@@ -196,10 +197,15 @@ export function openLane(options: LaneOptions): Lane {
       commands += unit.commands.length;
       units.push(unit);
     }
-    passed = stay.length;
-    if (units.length === 0) return units;
-    for (const { ids } of units) for (const id of ids) onTracks.add(id);
+    const ids = units.flatMap((unit) => unit.ids);
+    if (commands < least) {
+      for (const id of ids) passedIds.add(id);
+      passed = next;
+      return [];
+    }
+    for (const id of ids) onTracks.add(id);
     waiting = [...stay, ...waiting.slice(next)];
+    passed = stay.length;
     return units;
   }
 
