@@ -5,7 +5,7 @@ import { open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
-import { createKey } from "../src/account/keys.ts";
+import { createKey } from "../src/key/key.ts";
 import { freePort } from "../tools/system.ts";
 import type { Arena } from "./arena.ts";
 import { DATA, ROOT } from "./settings.ts";

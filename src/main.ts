@@ -1,11 +1,11 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { pino } from "pino";
-import { createKey, KEY_KINDS, type KeyKind, keyKindOf, listKeys, revokeKey } from "./account/keys.ts";
 import { createApp, openRedis } from "./app.ts";
 import { type Config, ConfigError, readConfig, readDatabaseUrl, readRedisUrl } from "./config.ts";
 import { type Db, errorNumber, openDatabase } from "./db/database.ts";
 import { migrate } from "./db/migrate.ts";
 import { leaseIds } from "./id.ts";
+import { createKey, KEY_KINDS, type KeyKind, keyKindOf, listKeys, revokeKey } from "./key/key.ts";
 import { verifyBooks } from "./ledger/verify.ts";
 import { openServer } from "./server.ts";
 import { postingSources } from "./sources.ts";

@@ -1,14 +1,14 @@
 import { LRUCache } from "lru-cache";
 import type { App } from "../app.ts";
 import { accountNotFound, actingAccountInvalid, credentialInvalid } from "../errors.ts";
+import { findKey, isKeyText, type KnownKey } from "../key/key.ts";
 import type { Authenticate, Caller, ChatServer, Operator, Partner, Person } from "../rpc/caller.ts";
 import { watchOpenIds } from "./credentials.ts";
-import { isKeyText, keyKindOf } from "./keys.ts";
-import { findKey, findOpenAccount } from "./queries.ts";
-import { openTokens, secretHash } from "./tokens.ts";
+import { findOpenAccount } from "./queries.ts";
+import { openTokens } from "./tokens.ts";
 
 /** Who holds a credential. A chat server's does not say for which account it acts. */
-type Holder = Person | Partner | Operator | Pick<ChatServer, "kind" | "keyId">;
+type Holder = Person | Partner | Operator | Pick<ChatServer, "kind" | "keyId" | "scopes">;
 
 interface Credential {
   /** Of the session or the key. */
@@ -63,7 +63,7 @@ export function createAuthenticate(app: App): Authenticate {
   }
 
   async function verifyKey(text: string): Promise<Credential> {
-    const key = await findKey(db, secretHash(text));
+    const key = await findKey(db, text);
     if (!key) throw credentialInvalid();
     return { id: String(key.id), holder: holderOf(key), expireTime: key.expireTime };
   }
@@ -96,10 +96,8 @@ export function createAuthenticate(app: App): Authenticate {
   };
 }
 
-function holderOf(key: NonNullable<Awaited<ReturnType<typeof findKey>>>): Holder {
-  const { id: keyId, partnerId, walletId } = key;
-  const kind = keyKindOf(key);
-  if (kind !== "partner") return { kind, keyId };
+function holderOf({ id: keyId, kind, scopes, partnerId, walletId }: KnownKey): Holder {
+  if (kind !== "partner") return { kind, keyId, scopes };
   if (partnerId === null || walletId === null) throw new Error(`API key ${keyId} belongs to no partner`);
-  return { kind, keyId, partnerId, walletId };
+  return { kind, keyId, scopes, partnerId, walletId };
 }

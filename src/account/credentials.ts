@@ -1,7 +1,9 @@
 import { LRUCache } from "lru-cache";
 import type { App } from "../app.ts";
+import { keyMsLeft } from "../key/key.ts";
+import { hearRevoked } from "../revocations.ts";
 import type { Caller } from "../rpc/caller.ts";
-import { isKeyOpen, isSessionOpen, markKeyUsed } from "./queries.ts";
+import { isSessionOpen } from "./queries.ts";
 
 const OPEN_MAX = 20_000;
 /**
@@ -9,39 +11,26 @@ const OPEN_MAX = 20_000;
  * once; while Redis is away, a process that did not revoke it itself may accept a credential for so long.
  */
 const OPEN_MS = 10_000;
-const CHANNEL = "chatpay:revoked";
 
 /** Whether a session or key is open, by its id; `fetch` looks up what is not known. */
 export type OpenIds = LRUCache<string, boolean, Caller["kind"]>;
 
-const openIdsOf = new WeakMap<App, OpenIds>();
-
 /** The open sessions and keys as this process knows them; it hears of every revocation. */
 export function watchOpenIds(app: App): OpenIds {
-  const { db, subscriber, log } = app;
+  const { db } = app;
   const openIds: OpenIds = new LRUCache({
     max: OPEN_MAX,
     ttl: OPEN_MS,
     // Who asked before a revocation may go on; the answer is not kept.
     ignoreFetchAbort: true,
-    fetchMethod(text, _stale, { context: kind }) {
+    async fetchMethod(text, _stale, { context: kind, options }) {
       const id = BigInt(text);
       if (kind === "person") return isSessionOpen(db, id);
-      markKeyUsed(db, id, new Date()).catch((err: unknown) => log.warn({ err }, "the use of an API key was not noted"));
-      return isKeyOpen(db, id);
+      const msLeft = await keyMsLeft(db, id);
+      options.ttl = Math.max(1, Math.min(OPEN_MS, msLeft));
+      return msLeft > 0;
     },
   });
-  openIdsOf.set(app, openIds);
-
-  subscriber.on("message", (_channel: string, id: string) => openIds.delete(id));
-  subscriber.subscribe(CHANNEL).catch(() => {});
+  hearRevoked(app, (id) => openIds.delete(id));
   return openIds;
-}
-
-/** A session or key has ended: no process may accept it any more. */
-export async function tellRevoked(app: Pick<App, "redis" | "log">, id: bigint) {
-  openIdsOf.get(app as App)?.delete(String(id));
-  await app.redis.publish(CHANNEL, String(id)).catch((err: unknown) => {
-    app.log.warn({ err, id: String(id) }, "the other processes were not told of a revocation");
-  });
 }

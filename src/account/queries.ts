@@ -1,6 +1,6 @@
 import { Account_State } from "../../gen/chatpay/account/v1/account_pb.ts";
 import type { Db, Trx } from "../db/database.ts";
-import type { AccountRow, ApiKeyRow, Row, SessionRow } from "../db/schema.ts";
+import type { AccountRow, Row, SessionRow } from "../db/schema.ts";
 
 // Accounts
 
@@ -81,61 +81,4 @@ export async function isSessionOpen(db: Db, id: bigint): Promise<boolean> {
     .where("revokeTime", "is", null)
     .executeTakeFirst();
   return found !== undefined;
-}
-
-// API keys
-
-export async function insertKey(db: Db, key: ApiKeyRow): Promise<void> {
-  await db.insertInto("apiKey").values(key).execute();
-}
-
-/** Newest first. */
-export const listKeys = (db: Db): Promise<ApiKeyRow[]> =>
-  db.selectFrom("apiKey").selectAll().orderBy("id", "desc").execute();
-
-/** A key with the wallet of its partner, if it is a partner's. */
-export const findKey = (db: Db, keyHash: Buffer) =>
-  db
-    .selectFrom("apiKey")
-    .leftJoin("partner", "partner.id", "apiKey.partnerId")
-    .select(["apiKey.id", "apiKey.kind", "apiKey.expireTime", "apiKey.partnerId", "partner.walletId"])
-    .where("apiKey.keyHash", "=", keyHash)
-    .executeTakeFirst();
-
-export async function isKeyOpen(db: Db, id: bigint): Promise<boolean> {
-  const found = await db
-    .selectFrom("apiKey")
-    .select("id")
-    .where("id", "=", id)
-    .where("revokeTime", "is", null)
-    .executeTakeFirst();
-  return found !== undefined;
-}
-
-const NOTE_USE_MS = 60_000;
-
-/** Notes the use of a key, once a minute. */
-export async function markKeyUsed(db: Db, id: bigint, now: Date): Promise<void> {
-  const longAgo = new Date(now.getTime() - NOTE_USE_MS);
-  await db
-    .updateTable("apiKey")
-    .set({ lastUseTime: now })
-    .where("id", "=", id)
-    .where((on) => on.or([on("lastUseTime", "is", null), on("lastUseTime", "<", longAgo)]))
-    .execute();
-}
-
-/** Whether the key was not revoked before. */
-export async function markKeyRevoked(db: Db, id: bigint, now: Date): Promise<boolean> {
-  const { numUpdatedRows } = await db
-    .updateTable("apiKey")
-    .set({ revokeTime: now })
-    .where("id", "=", id)
-    .where("revokeTime", "is", null)
-    .executeTakeFirst();
-  return numUpdatedRows > 0n;
-}
-
-export async function isPartner(db: Db, id: bigint): Promise<boolean> {
-  return (await db.selectFrom("partner").select("id").where("id", "=", id).executeTakeFirst()) !== undefined;
 }

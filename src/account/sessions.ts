@@ -3,8 +3,8 @@ import { transact } from "../db/database.ts";
 import type { AccountRow } from "../db/schema.ts";
 import { refreshTokenInvalid } from "../errors.ts";
 import type { Command } from "../ledger/command.ts";
+import { tellRevoked } from "../revocations.ts";
 import type { Person } from "../rpc/caller.ts";
-import { tellRevoked } from "./credentials.ts";
 import {
   insertRefreshToken,
   insertSession,

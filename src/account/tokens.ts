@@ -76,5 +76,5 @@ export const newRefreshToken = () => randomBytes(32).toString("base64url");
 export const nextRefreshToken = (secret: Buffer, token: string) =>
   keyedHash(secret, "refresh-token", token).toString("base64url");
 
-/** What is stored of a refresh token or an API key; they are random enough to need no slow hash. */
+/** What is stored of a refresh token; it is random enough to need no slow hash. */
 export const secretHash = (secret: string): Buffer => hash("sha256", secret, "buffer");

@@ -1,4 +1,5 @@
 import { type ContextValues, createContextKey } from "@connectrpc/connect";
+import type { Scope } from "../../gen/chatpay/auth/v1/auth_pb.ts";
 
 /** Who is calling, as their credential says; never as the request says. */
 export type Caller = Anyone | Person | ChatServer | Partner | Operator;
@@ -16,25 +17,31 @@ export interface Person {
   sessionId: bigint;
 }
 
-/** A chat server, acting for an account that it names. */
-export interface ChatServer {
-  kind: "service";
+/** Who holds an API key. */
+interface KeyHolder {
   keyId: bigint;
+  /** What the key may do; all that its kind may when there are none. */
+  scopes?: Scopes | undefined;
+}
+
+export type Scopes = ReadonlySet<Scope>;
+
+/** A chat server, acting for an account that it names. */
+export interface ChatServer extends KeyHolder {
+  kind: "service";
   accountId: bigint;
   /** The account's main wallet. */
   walletId: bigint;
 }
 
-export interface Partner {
+export interface Partner extends KeyHolder {
   kind: "partner";
-  keyId: bigint;
   partnerId: bigint;
   walletId: bigint;
 }
 
-export interface Operator {
+export interface Operator extends KeyHolder {
   kind: "operator";
-  keyId: bigint;
 }
 
 /** Finds out who holds the credential in these headers. Throws a refusal when it is not valid. */

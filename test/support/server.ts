@@ -5,11 +5,11 @@ import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect
 import { pino } from "pino";
 import { inject } from "vitest";
 import { startMailInbox } from "../../sandbox/mail.ts";
-import { createKey } from "../../src/account/keys.ts";
 import { createApp } from "../../src/app.ts";
 import { readConfig } from "../../src/config.ts";
 import { openDatabase } from "../../src/db/database.ts";
 import { migrate } from "../../src/db/migrate.ts";
+import { createKey } from "../../src/key/key.ts";
 import { openServer } from "../../src/server.ts";
 import { createDatabase } from "../../tools/services.ts";
 

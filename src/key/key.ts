@@ -1,12 +1,13 @@
-import { randomInt } from "node:crypto";
+import { hash, randomInt } from "node:crypto";
 import { crc32 } from "node:zlib";
-import { CallerKind } from "../../gen/chatpay/auth/v1/auth_pb.ts";
+import { CallerKind, type Scope } from "../../gen/chatpay/auth/v1/auth_pb.ts";
 import type { App } from "../app.ts";
+import type { Db } from "../db/database.ts";
 import type { ApiKeyRow } from "../db/schema.ts";
 import { partnerNotFound } from "../errors.ts";
-import { tellRevoked } from "./credentials.ts";
-import { insertKey, isPartner, markKeyRevoked } from "./queries.ts";
-import { secretHash } from "./tokens.ts";
+import { tellRevoked } from "../revocations.ts";
+import type { Scopes } from "../rpc/caller.ts";
+import { findKeyByHash, findUnrevokedKey, insertKey, isPartner, markKeyRevoked } from "./queries.ts";
 
 // For the command line, which imports no queries.
 export { listKeys } from "./queries.ts";
@@ -54,6 +55,36 @@ export function isKeyText(text: string): boolean {
   return random !== undefined && check === checksum(random);
 }
 
+/** What is stored of a key; it is random enough to need no slow hash. */
+const hashOf = (text: string): Buffer => hash("sha256", text, "buffer");
+
+/** A key with the wallet of its partner, if it is a partner's. */
+export interface KnownKey {
+  id: bigint;
+  kind: KeyKind;
+  scopes: Scopes | undefined;
+  partnerId: bigint | null;
+  walletId: bigint | null;
+  expireTime: Date | null;
+}
+
+/** The key of this text, which may have ended. */
+export async function findKey(db: Db, text: string): Promise<KnownKey | undefined> {
+  const row = await findKeyByHash(db, hashOf(text));
+  return row && { ...row, kind: keyKindOf(row), scopes: scopesOf(row) };
+}
+
+function scopesOf({ scopes }: Pick<ApiKeyRow, "scopes">): Scopes | undefined {
+  return scopes === "" ? undefined : new Set(scopes.split(",").map((scope): Scope => Number(scope)));
+}
+
+/** For how many milliseconds a key works still: for ever, or not any more. */
+export async function keyMsLeft(db: Db, id: bigint): Promise<number> {
+  const key = await findUnrevokedKey(db, id);
+  if (!key) return 0;
+  return key.expireTime ? key.expireTime.getTime() - Date.now() : Number.POSITIVE_INFINITY;
+}
+
 export interface NewKey {
   kind: KeyKind;
   /** What its owner calls it. */
@@ -77,7 +108,7 @@ export async function createKey(
     kind: KINDS[kind].kind,
     partnerId: partnerId ?? null,
     name,
-    keyHash: secretHash(key),
+    keyHash: hashOf(key),
     ending: key.slice(-4),
     createTime: new Date(),
     expireTime: expireTime ?? null,
