@@ -31,11 +31,22 @@ const secret = z
   .regex(/^[0-9a-fA-F]{64}$/, "must be 64 hexadecimal digits; make one with: openssl rand -hex 32")
   .transform((text) => Buffer.from(text, "hex"));
 
+/** The services that may run apart, in servers of their own. */
+const ROLES = ["account", "money"] as const;
+export type Role = (typeof ROLES)[number];
+
+/** None stands for all. */
+const roles = list
+  .pipe(z.array(z.enum(ROLES, { error: `takes a comma-separated list of: ${ROLES.join(", ")}` })))
+  .transform((given): Role[] => ROLES.filter((role) => given.length === 0 || given.includes(role)));
+
 const environment = z.object({
   /** In `production` secrets must be given; in `development` the process makes its own. */
   CHATPAY_MODE: z.enum(["production", "development"]).default("production"),
   DATABASE_URL: url("mysql"),
   REDIS_URL: url("redis", "rediss"),
+  /** Whose services this server serves, comma separated; all if not set. */
+  CHATPAY_ROLES: roles,
 
   CHATPAY_HOST: z.string().default("0.0.0.0"),
   CHATPAY_CONNECT_PORT: port(8080),
@@ -64,6 +75,8 @@ const environment = z.object({
   CHATPAY_TOKEN_SECRET: secret.optional(),
   /** Keys the hashes of codes and addresses, and the making of refresh tokens. */
   CHATPAY_HASH_SECRET: secret.optional(),
+  /** Signs what the servers behind a gateway are told of the caller, the same in all of them; without it they believe nothing. */
+  CHATPAY_GATEWAY_SECRET: secret.optional(),
 });
 
 const SECRETS = ["CHATPAY_TOKEN_SECRET", "CHATPAY_HASH_SECRET"] as const;
@@ -99,6 +112,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
     mode: values.CHATPAY_MODE,
     databaseUrl: values.DATABASE_URL,
     redisUrl: values.REDIS_URL,
+    roles: values.CHATPAY_ROLES,
     host: values.CHATPAY_HOST,
     connectPort: values.CHATPAY_CONNECT_PORT,
     grpcPort: values.CHATPAY_GRPC_PORT,
@@ -117,6 +131,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
     issuer: values.CHATPAY_ISSUER,
     tokenSecret: values.CHATPAY_TOKEN_SECRET ?? randomBytes(32),
     hashSecret: values.CHATPAY_HASH_SECRET ?? randomBytes(32),
+    gatewaySecret: values.CHATPAY_GATEWAY_SECRET,
     /** The secrets that this process made up; whatever they sign or hash ends with it. */
     madeUpSecrets: SECRETS.filter((name) => given[name] === undefined),
   };

@@ -5,6 +5,7 @@ import { TransferService } from "../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { WalletService } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { accountService } from "./account/service.ts";
 import type { App } from "./app.ts";
+import type { Role } from "./config.ts";
 import { ledgerService } from "./ledger/service.ts";
 import { paymentService } from "./payment/service.ts";
 import { type Route, route } from "./rpc/route.ts";
@@ -12,11 +13,16 @@ import { postingSources } from "./sources.ts";
 import { transferService } from "./transfer/service.ts";
 import { walletService } from "./wallet/service.ts";
 
-/** The table of contents: every service and what answers for it. */
-export const routes = (app: App): Route[] => [
-  route(AccountService, accountService(app)),
-  route(WalletService, walletService(app)),
-  route(TransferService, transferService(app)),
-  route(PaymentService, paymentService(app)),
-  route(LedgerService, ledgerService(app, postingSources)),
-];
+/** The table of contents: every service, what answers for it, and the role in which a server serves it. */
+const SERVICES: Record<Role, (app: App) => Route[]> = {
+  account: (app) => [route(AccountService, accountService(app))],
+  money: (app) => [
+    route(WalletService, walletService(app)),
+    route(TransferService, transferService(app)),
+    route(PaymentService, paymentService(app)),
+    route(LedgerService, ledgerService(app, postingSources)),
+  ],
+};
+
+/** What a server of these roles answers. */
+export const routes = (app: App): Route[] => app.config.roles.flatMap((role) => SERVICES[role](app));
