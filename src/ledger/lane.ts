@@ -168,13 +168,15 @@ export function openLane(options: LaneOptions): Lane {
       const units = take(least);
       if (units.length === 0) return;
       const track = idle.pop() as Track;
-      const run = runUntilSettled(track, units).then(() => {
+      const run = runUntilDecided(track, units).then((answer) => {
         running.delete(run);
         idle.push(track);
         for (const { ids } of units) for (const id of ids) onTracks.delete(id);
         passed = 0;
         passedIds.clear();
+        // MySQL has the next batch before Node answers the callers of this one.
         start();
+        answer();
       });
       running.add(run);
     }
@@ -217,15 +219,14 @@ export function openLane(options: LaneOptions): Lane {
   }
 
   /** Runs the batch, again while the database gives way to others; then each unit alone, so that one in trouble harms no other. */
-  async function runUntilSettled(track: Track, taken: Unit[], attemptsMax = ATTEMPTS_MAX): Promise<void> {
+  async function runUntilDecided(track: Track, taken: Unit[], attemptsMax = ATTEMPTS_MAX): Promise<() => void> {
     for (let attempt = 1; ; attempt += 1) {
       // Nothing of the batch is committed here, so who has gone meanwhile need not have it done.
       const units = taken.filter(isAwaited);
-      if (units.length === 0) return;
+      if (units.length === 0) return () => {};
       try {
         const outcomes = await runOnce(track, units);
-        units.forEach((unit, i) => unit.settle(outcomes[i] as Settled<unknown>[]));
-        return;
+        return () => units.forEach((unit, i) => unit.settle(outcomes[i] as Settled<unknown>[]));
       } catch (error) {
         const isRepeat = isDuplicateKey(error) || error instanceof RepeatMissed;
         if (isRepeat) carefulUntilMs = performance.now() + CAREFUL_MS;
@@ -239,13 +240,14 @@ export function openLane(options: LaneOptions): Lane {
           trouble("isolate");
           // Whoever holds a lock for so long holds it still: no unit makes the others wait for all the attempts.
           for (const unit of units) {
-            await runUntilSettled(track, [unit], isRetryable(error) ? 1 : ATTEMPTS_MAX);
+            (await runUntilDecided(track, [unit], isRetryable(error) ? 1 : ATTEMPTS_MAX))();
           }
-          return;
+          return () => {};
         }
         if (isConnectionLost(error)) turnAway();
-        for (const unit of units) unit.settle(unit.commands.map(() => ({ error: lasting(error) })));
-        return;
+        return () => {
+          for (const unit of units) unit.settle(unit.commands.map(() => ({ error: lasting(error) })));
+        };
       }
     }
   }
@@ -281,19 +283,23 @@ export function openLane(options: LaneOptions): Lane {
       }
 
       const postings = writes.postings.map(postingText);
-      const head = await writeRows(session, writes, postings);
+      const writing = writeRows(session, writes, postings);
+      // While MySQL writes.
       const events = `[${writes.events.join(",")}]`;
+      const packed = packEvents(events);
+      const digest = digestOf(postings);
+      const head = await writing;
       const batch: Row<"ledgerBatch"> = {
         id: batchId,
         number: head.number + 1n,
         lastPosition: head.position + BigInt(writes.events.length),
         eventCount: writes.events.length,
         postingCount: postings.length,
-        events: packEvents(events),
+        events: packed,
         hash: Buffer.alloc(0),
         createTime: now,
       };
-      batch.hash = chainHash(head.hash, contentHash(batch, digestOf(postings), events));
+      batch.hash = chainHash(head.hash, contentHash(batch, digest, events));
       await commit(track, session, batch);
       options.observe?.({
         commands: units.reduce((sum, unit) => sum + unit.commands.length, 0),
