@@ -1,5 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
+import ipaddr from "ipaddr.js";
 import { z } from "zod";
 
 /**
@@ -24,6 +26,22 @@ const list = z
       .map((part) => part.trim())
       .filter(Boolean),
   );
+
+/** Addresses, and networks such as 10.0.0.0/8. */
+const networks = list.transform((parts, { addIssue }) =>
+  parts.flatMap((part) => {
+    const network = readNetwork(part);
+    if (!network) addIssue(`"${part}" is no address and no network such as 10.0.0.0/8`);
+    return network ? [network] : [];
+  }),
+);
+
+/** Everybody is no network: who trusts everybody believes what anybody writes. */
+function readNetwork(text: string) {
+  const [, address = "", bits = isIP(address) === 4 ? "32" : "128"] = /^([^/]+)(?:\/([1-9][0-9]*))?$/.exec(text) ?? [];
+  const cidr = `${address}/${bits}`;
+  return isIP(address) !== 0 && ipaddr.isValidCIDR(cidr) ? ipaddr.parseCIDR(cidr) : undefined;
+}
 
 /** 32 bytes as 64 hexadecimal digits. */
 const secret = z
@@ -57,6 +75,8 @@ const environment = z.object({
   CHATPAY_TLS_KEY_FILE: z.string().optional(),
   /** Web pages that may call, comma separated; `*` for all. */
   CHATPAY_CORS_ORIGINS: list,
+  /** Proxies whose `X-Forwarded-For` is believed, comma separated: addresses, and networks such as 10.0.0.0/8. */
+  CHATPAY_TRUSTED_PROXIES: networks,
 
   CHATPAY_LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "fatal"]).default("info"),
   CHATPAY_MAX_IN_FLIGHT: whole(4_000, 1, 1_000_000),
@@ -120,6 +140,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
     internalPort: values.CHATPAY_INTERNAL_PORT,
     tls,
     corsOrigins: values.CHATPAY_CORS_ORIGINS,
+    trustedProxies: values.CHATPAY_TRUSTED_PROXIES,
     logLevel: values.CHATPAY_LOG_LEVEL,
     maxInFlight: values.CHATPAY_MAX_IN_FLIGHT,
     laneQueueMax: values.CHATPAY_LANE_QUEUE_MAX,

@@ -6,7 +6,14 @@ import {
   type Http2ServerResponse,
 } from "node:http2";
 import type { DescMethod } from "@bufbuild/protobuf";
-import { Code, ConnectError, cors, createConnectRouter, type HandlerContext } from "@connectrpc/connect";
+import {
+  Code,
+  ConnectError,
+  cors,
+  createConnectRouter,
+  createContextValues,
+  type HandlerContext,
+} from "@connectrpc/connect";
 import {
   compressionBrotli,
   compressionGzip,
@@ -16,6 +23,7 @@ import {
 import type { Logger } from "pino";
 import { requestInvalid } from "../errors.ts";
 import { isMalformed, plainError } from "./observe.ts";
+import { setPeer } from "./origin.ts";
 import type { ServedRoute } from "./route.ts";
 
 type Request = IncomingMessage | Http2ServerRequest;
@@ -99,8 +107,10 @@ function handler({ routes, log, corsOrigins, secure, readMaxBytes, requestMs, cl
       return;
     }
     if (SINGLE_REQUEST.has(rpc.method.methodKind)) endWithin(request, requestMs);
+    const values = createContextValues();
+    setPeer(values, request.socket.remoteAddress ?? "");
     await universalResponseToNodeResponse(
-      await rpc(universalRequestFromNodeRequest(request, response, undefined, undefined)),
+      await rpc(universalRequestFromNodeRequest(request, response, undefined, values)),
       response,
     );
   }

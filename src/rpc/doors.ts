@@ -15,6 +15,7 @@ import { healthService, type Pulse, takePulse } from "./health.ts";
 import { bound, shed } from "./limit.ts";
 import { createMeters } from "./meter.ts";
 import { observe } from "./observe.ts";
+import { locate, type Network } from "./origin.ts";
 import { reflectionRoutes } from "./reflection.ts";
 import { type Route, route, type ServedRoute } from "./route.ts";
 import { validate } from "./validate.ts";
@@ -30,6 +31,8 @@ export interface DoorsConfig {
   internalPort: number;
   tls?: { cert: Buffer; key: Buffer };
   corsOrigins: string[];
+  /** Who may say in `X-Forwarded-For` from where a call comes. */
+  trustedProxies?: Network[];
   /** Single calls at a time, of both doors together. */
   maxInFlight: number;
   /** The most time a single call gets; a client may ask for less. */
@@ -82,6 +85,7 @@ export async function openDoors({ config, log, metrics, routes, authenticate, he
   const onlookers = shed(limits.onlookersMax, limits.onlookersMax, log);
 
   const pulse = await takePulse(healthy);
+  const origin = locate(config.trustedProxies);
   const admitted = [crowd.interceptor, admit(routes, authenticate), validate(routes)];
   const openRoutes = [
     route(
@@ -94,7 +98,7 @@ export async function openDoors({ config, log, metrics, routes, authenticate, he
     ...reflectionRoutes([...routes.map(({ service }) => service), Health]),
   ];
   const servedAt = (door: string): ServedRoute[] => {
-    const all = [observe(log, meterOf(door)), bound(config.maxTimeoutMs, closing.signal)];
+    const all = [origin, observe(log, meterOf(door)), bound(config.maxTimeoutMs, closing.signal)];
     return [
       ...routes.map((one) => ({ ...one, interceptors: [...all, ...admitted] })),
       // Health and reflection answer anyone, whatever load the others are.

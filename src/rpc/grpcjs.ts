@@ -27,6 +27,7 @@ import type { Logger } from "pino";
 import { deadlineExceeded, requestInvalid } from "../errors.ts";
 import { CallHeaders } from "./headers.ts";
 import { plainError } from "./observe.ts";
+import { setPeer } from "./origin.ts";
 import type { ServedRoute } from "./route.ts";
 import { mapped, one, only, orAborted } from "./stream.ts";
 
@@ -191,6 +192,9 @@ function contextOf(method: DescMethod, call: Call, signal: AbortSignal): Handler
     if (Array.isArray(values)) for (const value of values) requestHeader.append(key, value);
     else requestHeader.append(key, String(values));
   }
+  const values = createContextValues();
+  const peer = call.getPeer();
+  setPeer(values, peer.slice(0, peer.lastIndexOf(":")));
   return {
     service: method.parent,
     method,
@@ -202,7 +206,7 @@ function contextOf(method: DescMethod, call: Call, signal: AbortSignal): Handler
     requestHeader,
     responseHeader: new CallHeaders(),
     responseTrailer: new CallHeaders(),
-    values: createContextValues(),
+    values,
   };
 }
 
