@@ -33,7 +33,7 @@ export async function insertRefreshToken(trx: Trx, token: Row<"refreshToken">): 
   await trx.insertInto("refreshToken").values(token).execute();
 }
 
-/** A refresh token with its session and person; all of them stay as they are until the commit. */
+/** A refresh token with its session, which stay as they are until the commit, and the person, whose row the lane may need. */
 export const lockRefreshToken = (trx: Trx, tokenHash: Buffer) =>
   trx
     .selectFrom("refreshToken")
@@ -44,11 +44,12 @@ export const lockRefreshToken = (trx: Trx, tokenHash: Buffer) =>
       "refreshToken.useTime",
       "session.id as sessionId",
       "session.revokeTime",
+      "account.state",
       "account.id as accountId",
       "account.mainWalletId as walletId",
     ])
     .where("refreshToken.tokenHash", "=", tokenHash)
-    .forUpdate()
+    .forUpdate(["refreshToken", "session"])
     .executeTakeFirst();
 
 export async function isRefreshTokenUnused(trx: Trx, tokenHash: Buffer): Promise<boolean> {
@@ -64,21 +65,44 @@ export async function markRefreshTokenUsed(trx: Trx, tokenHash: Buffer, now: Dat
   await trx.updateTable("refreshToken").set({ useTime: now }).where("tokenHash", "=", tokenHash).execute();
 }
 
-export async function revokeSession(db: Db, id: bigint, now: Date): Promise<void> {
-  await db
-    .updateTable("session")
-    .set({ revokeTime: now })
-    .where("id", "=", id)
-    .where("revokeTime", "is", null)
-    .execute();
+/** The sessions that are open: not revoked, and used since then. */
+const openSessions = (db: Db, since: Date) =>
+  db.selectFrom("session").where("revokeTime", "is", null).where("lastUseTime", ">", since);
+
+/** Newest first. */
+export const listSessions = (db: Db, accountId: bigint, since: Date, limit: number): Promise<SessionRow[]> =>
+  openSessions(db, since).selectAll().where("accountId", "=", accountId).orderBy("id", "desc").limit(limit).execute();
+
+/** One session, perhaps only if it is the account's; or those of the account, perhaps but one. */
+export type Sessions = { id: bigint; accountId?: bigint } | { accountId: bigint; exceptId?: bigint };
+
+/** The ids of those that are open. */
+export async function lockSessions(trx: Trx, which: Sessions, since: Date): Promise<bigint[]> {
+  const { id, accountId, exceptId } = { id: undefined, exceptId: undefined, ...which };
+  let sessions = openSessions(trx, since).select("id").orderBy("id").forUpdate();
+  if (id !== undefined) sessions = sessions.where("id", "=", id);
+  if (accountId !== undefined) sessions = sessions.where("accountId", "=", accountId);
+  if (exceptId !== undefined) sessions = sessions.where("id", "!=", exceptId);
+  return (await sessions.execute()).map((session) => session.id);
 }
 
+export async function noteSessionUse(trx: Trx, id: bigint, use: Pick<SessionRow, "ip" | "lastUseTime">): Promise<void> {
+  await trx.updateTable("session").set(use).where("id", "=", id).execute();
+}
+
+export async function revokeSessions(trx: Trx, ids: bigint[], now: Date): Promise<void> {
+  if (ids.length > 0) await trx.updateTable("session").set({ revokeTime: now }).where("id", "in", ids).execute();
+}
+
+/** Whether the session was not ended, nor its account closed. */
 export async function isSessionOpen(db: Db, id: bigint): Promise<boolean> {
   const found = await db
     .selectFrom("session")
-    .select("id")
-    .where("id", "=", id)
-    .where("revokeTime", "is", null)
+    .innerJoin("account", "account.id", "session.accountId")
+    .select("session.id")
+    .where("session.id", "=", id)
+    .where("session.revokeTime", "is", null)
+    .where("account.state", "=", Account_State.OPEN)
     .executeTakeFirst();
   return found !== undefined;
 }

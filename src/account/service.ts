@@ -1,19 +1,22 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import type { ServiceImpl } from "@connectrpc/connect";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import {
   type Account,
   type Account_State,
   AccountSchema,
   type AccountService,
+  type Session,
+  SessionSchema,
   type Tokens,
   TokensSchema,
 } from "../../gen/chatpay/account/v1/account_pb.ts";
 import type { App } from "../app.ts";
-import type { AccountRow } from "../db/schema.ts";
+import type { AccountRow, SessionRow } from "../db/schema.ts";
 import { accountNotFound } from "../errors.ts";
 import { idOf } from "../id.ts";
-import { callerOf, payerOf } from "../rpc/caller.ts";
+import { callerOf, payerOf, personOf } from "../rpc/caller.ts";
+import { originOf } from "../rpc/origin.ts";
 import { openAccounts } from "./account.ts";
 import { findAccount } from "./queries.ts";
 import { openSessions, type TokenPair } from "./sessions.ts";
@@ -22,10 +25,12 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
   const accounts = openAccounts(app);
   const sessions = openSessions(app);
 
-  const signedIn = async (account: AccountRow) => ({
-    account: toAccount(account),
-    tokens: toTokens(await sessions.start(account)),
-  });
+  /** The answer of every way in. */
+  async function signIn({ device }: { device: string }, context: HandlerContext, enter: () => Promise<AccountRow>) {
+    const account = await enter();
+    const pair = await sessions.start(account, { device: device || agentOf(context), ip: originOf(context).ip });
+    return { account: toAccount(account), tokens: toTokens(pair) };
+  }
 
   return {
     async sendCode({ email, purpose }) {
@@ -33,18 +38,32 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
       return { expireTime: timestampFromDate(expireTime), resendTime: timestampFromDate(resendTime) };
     },
 
-    signUp: async (request) => signedIn(await accounts.signUp(request)),
-    signIn: async ({ email, password }) => signedIn(await accounts.signIn(email, password)),
+    signUp: (request, context) => signIn(request, context, () => accounts.signUp(request)),
+    signIn: (request, context) => signIn(request, context, () => accounts.signIn(request.email, request.password)),
 
-    async refreshTokens({ refreshToken }) {
-      return { tokens: toTokens(await sessions.refresh(refreshToken)) };
+    async refreshTokens({ refreshToken }, context) {
+      return { tokens: toTokens(await sessions.refresh(refreshToken, originOf(context))) };
     },
 
     async signOut(_request, context) {
-      const caller = callerOf(context);
-      if (caller.kind !== "person") throw new Error(`${caller.kind} has no session`);
-      await sessions.end(caller.sessionId);
+      await sessions.end(personOf(context).sessionId);
       return {};
+    },
+
+    async listSessions(_request, context) {
+      const { accountId, sessionId } = personOf(context);
+      const open = await sessions.list(accountId);
+      return { sessions: open.map((session) => toSession(session, sessionId)) };
+    },
+
+    async endSession(request, context) {
+      await sessions.endOne(personOf(context).accountId, idOf(request.sessionId));
+      return {};
+    },
+
+    async endOtherSessions(_request, context) {
+      const { accountId, sessionId } = personOf(context);
+      return { ended: await sessions.endAll(accountId, sessionId) };
     },
 
     async getAccount({ accountId }, context) {
@@ -62,6 +81,11 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
   };
 };
 
+const DEVICE_MAX = 100;
+
+/** What the client calls itself. */
+const agentOf = ({ requestHeader }: HandlerContext) => (requestHeader.get("user-agent") ?? "").slice(0, DEVICE_MAX);
+
 const toAccount = (row: AccountRow): Account =>
   create(AccountSchema, {
     id: String(row.id),
@@ -71,6 +95,16 @@ const toAccount = (row: AccountRow): Account =>
     mainWalletId: String(row.mainWalletId),
     createTime: timestampFromDate(row.createTime),
     updateTime: timestampFromDate(row.updateTime),
+  });
+
+const toSession = (row: SessionRow, currentId: bigint): Session =>
+  create(SessionSchema, {
+    id: String(row.id),
+    device: row.device,
+    ip: row.ip,
+    createTime: timestampFromDate(row.createTime),
+    lastUseTime: timestampFromDate(row.lastUseTime),
+    current: row.id === currentId,
   });
 
 const toTokens = (pair: TokenPair): Tokens =>

@@ -1,7 +1,8 @@
+import { Account_State } from "../../gen/chatpay/account/v1/account_pb.ts";
 import type { App } from "../app.ts";
 import { transact } from "../db/database.ts";
-import type { AccountRow } from "../db/schema.ts";
-import { refreshTokenInvalid } from "../errors.ts";
+import type { AccountRow, SessionRow } from "../db/schema.ts";
+import { refreshTokenInvalid, sessionNotFound } from "../errors.ts";
 import type { Command } from "../ledger/command.ts";
 import { tellRevoked } from "../revocations.ts";
 import type { Person } from "../rpc/caller.ts";
@@ -9,9 +10,13 @@ import {
   insertRefreshToken,
   insertSession,
   isRefreshTokenUnused,
+  listSessions,
   lockRefreshToken,
+  lockSessions,
   markRefreshTokenUsed,
-  revokeSession,
+  noteSessionUse,
+  revokeSessions,
+  type Sessions,
 } from "./queries.ts";
 import { newRefreshToken, nextRefreshToken, openTokens, secretHash } from "./tokens.ts";
 
@@ -19,6 +24,7 @@ import { newRefreshToken, nextRefreshToken, openTokens, secretHash } from "./tok
 const REFRESH_MS = 30 * 24 * 60 * 60_000;
 /** How long a refresh may be repeated by whoever lost its answer. */
 const RETRY_MS = 10_000;
+const LIST_MAX = 100;
 
 /** The credentials of a session. */
 export interface TokenPair {
@@ -26,6 +32,12 @@ export interface TokenPair {
   accessExpireTime: Date;
   refreshToken: string;
   refreshExpireTime: Date;
+}
+
+/** Where a session is used. */
+export interface Place {
+  device: string;
+  ip: string;
 }
 
 /** Sessions: each is a family of refresh tokens, of which only the newest may be used. */
@@ -39,8 +51,21 @@ export function openSessions(app: App) {
     return { accessToken, accessExpireTime, refreshToken, refreshExpireTime: refreshExpiry(time) };
   }
 
+  /** Ends the open sessions that are meant; how many there were. */
+  async function end(which: Sessions): Promise<number> {
+    const now = new Date();
+    const ids = await transact(db, async (trx) => {
+      const open = await lockSessions(trx, which, openSince(now));
+      await revokeSessions(trx, open, now);
+      return open;
+    });
+    for (const id of ids) await tellRevoked(app, id);
+    return ids.length;
+  }
+
   return {
-    async start({ id: accountId, mainWalletId: walletId }: AccountRow): Promise<TokenPair> {
+    /** Signs the account in. */
+    async start({ id: accountId, mainWalletId: walletId }: AccountRow, { device, ip }: Place): Promise<TokenPair> {
       const now = new Date();
       const sessionId = newId();
       const refreshToken = newRefreshToken();
@@ -50,8 +75,8 @@ export function openSessions(app: App) {
           accountId,
           createTime: now,
           revokeTime: null,
-          device: "",
-          ip: "",
+          device,
+          ip,
           lastUseTime: now,
         });
         await insertRefreshToken(trx, refreshRow(refreshToken, sessionId, now));
@@ -60,22 +85,24 @@ export function openSessions(app: App) {
     },
 
     /** Throws REFRESH_TOKEN_INVALID. */
-    async refresh(token: string): Promise<TokenPair> {
+    async refresh(token: string, { ip }: Pick<Place, "ip">): Promise<TokenPair> {
       const now = new Date();
       const next = nextRefreshToken(config.hashSecret, token);
 
       const used = await transact(db, async (trx) => {
         const found = await lockRefreshToken(trx, secretHash(token));
-        if (!found || found.revokeTime || found.expireTime <= now) throw refreshTokenInvalid();
+        if (!found || found.state !== Account_State.OPEN) throw refreshTokenInvalid();
+        if (found.revokeTime || found.expireTime <= now) throw refreshTokenInvalid();
         if (!found.useTime) {
           await markRefreshTokenUsed(trx, secretHash(token), now);
           await insertRefreshToken(trx, refreshRow(next, found.sessionId, now));
+          await noteSessionUse(trx, found.sessionId, { ip, lastUseTime: now });
           return { ...found, useTime: now, isReused: false };
         }
         // Whoever has used the next one had this answer, so it is not lost.
         const isRecent = now.getTime() - found.useTime.getTime() <= RETRY_MS;
         const isReused = !isRecent || !(await isRefreshTokenUnused(trx, secretHash(next)));
-        if (isReused) await revokeSession(trx, found.sessionId, now);
+        if (isReused) await revokeSessions(trx, [found.sessionId], now);
         return { ...found, useTime: found.useTime, isReused };
       });
 
@@ -88,10 +115,18 @@ export function openSessions(app: App) {
     },
 
     /** Both tokens of the session stop working, here at once and elsewhere as soon as they hear of it. */
-    async end(sessionId: bigint) {
-      await revokeSession(db, sessionId, new Date());
-      await tellRevoked(app, sessionId);
+    end: (sessionId: bigint) => end({ id: sessionId }),
+
+    /** Ends one session of the account. Throws SESSION_NOT_FOUND. */
+    async endOne(accountId: bigint, sessionId: bigint) {
+      if ((await end({ accountId, id: sessionId })) === 0) throw sessionNotFound(String(sessionId));
     },
+
+    /** Ends the sessions of the account, all or all but one; how many there were. */
+    endAll: (accountId: bigint, exceptSessionId?: bigint) => end({ accountId, exceptId: exceptSessionId }),
+
+    /** The open ones, newest first. */
+    list: (accountId: bigint): Promise<SessionRow[]> => listSessions(db, accountId, openSince(new Date()), LIST_MAX),
   };
 }
 
@@ -99,6 +134,9 @@ const tellReuse = ({ sessionId, accountId }: { sessionId: bigint; accountId: big
   touches: {},
   decide: (books) => books.tell("session.reuse_detected", [accountId], { sessionId }),
 });
+
+/** A session that was last used before has ended, though nobody ended it. */
+const openSince = (now: Date) => new Date(now.getTime() - REFRESH_MS);
 
 const refreshExpiry = (time: Date) => new Date(time.getTime() + REFRESH_MS);
 

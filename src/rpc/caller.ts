@@ -66,6 +66,13 @@ export function payerOf(context: HasValues): Payer {
   return caller;
 }
 
+/** The caller of an RPC whose rule lets in only people. */
+export function personOf(context: HasValues): Person {
+  const caller = callerOf(context);
+  if (caller.kind !== "person") throw new Error(`${caller.kind} has no session`);
+  return caller;
+}
+
 /** The caller of an RPC whose rule lets in only operators. */
 export function operatorOf(context: HasValues): Operator {
   const caller = callerOf(context);
