@@ -5,7 +5,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import mysql from "mysql2/promise";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { LedgerService, type VerifyBooksResponse } from "../gen/chatpay/ledger/v1/ledger_pb.ts";
-import { Entry_Cause } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
+import { Entry_Cause, Wallet_State } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { PostingRow, Row, TransferRow } from "../src/db/schema.ts";
 import { chainHash, contentHash, digestOf, packEvents, postingText, unpackEvents } from "../src/ledger/queries.ts";
 import { type Report, verifyBooks } from "../src/ledger/verify.ts";
@@ -115,6 +115,11 @@ const damages: [what: string, sql: () => string, differences: () => string[]][] 
       `wallets: wallet ${alice}: says balance 81, the entries make 80`,
       `wallets: wallet ${bob}: says balance 108, the entries make 109`,
     ],
+  ],
+  [
+    "a wallet with money is closed",
+    () => `update wallet set state = ${Wallet_State.CLOSED} where id = ${bob}`,
+    () => [`wallets: wallet ${bob}: is closed with balance 109 and held 10`],
   ],
   [
     "a wallet is deleted",

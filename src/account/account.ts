@@ -121,9 +121,8 @@ export function openAccount(person: NewAccount): Command<AccountRow> {
     decide(books) {
       const id = books.newId();
       const mainWalletId = books.newId();
-      books.openWallet({ id: mainWalletId, kind: Wallet_Kind.MAIN, accountId: id });
       books.tell("account.opened", [id], { accountId: id, mainWalletId });
-      return books.insert("account", {
+      const account = books.insert("account", {
         id,
         email,
         emailKey,
@@ -137,9 +136,13 @@ export function openAccount(person: NewAccount): Command<AccountRow> {
         identityId: null,
         pinHash: "",
         pinTries: 0,
+        identityKey: null,
+        walletCount: 0,
         createTime: books.now,
         updateTime: books.now,
       });
+      books.openWallet({ id: mainWalletId, kind: Wallet_Kind.MAIN, accountId: id });
+      return account;
     },
   };
 }

@@ -153,11 +153,16 @@ export const tables = {
     phoneKey: optional(bytes),
     /** Of messages: `ko` or `en`. */
     language: text,
+    /** It stays when the account is closed. */
     identityId: optional(bigint),
     /** Empty when there is none; so is the password's. */
     pinHash: text,
     /** How often in a row the PIN was wrong. */
     pinTries: number,
+    /** The identity's key while the account is open, so that a person has one open account. */
+    identityKey: optional(bytes),
+    /** So that closing knows that it has all of them. */
+    walletCount: number,
   },
   /** A person in the flesh. It outlives their accounts, one of which is open at most. */
   identity: {

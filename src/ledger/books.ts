@@ -1,3 +1,4 @@
+import { Account_State } from "../../gen/chatpay/account/v1/account_pb.ts";
 import { Wallet_Kind, Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { AccountRow, HoldRow, PostingRow, Row, TableName, WalletRow } from "../db/schema.ts";
 import {
@@ -26,6 +27,7 @@ export const ONCE = {
   payment: ["payment", "idempotencyKey"],
   accountEmail: ["account", "emailKey"],
   accountPhone: ["account", "phoneKey"],
+  accountIdentity: ["account", "identityKey"],
 } as const satisfies Record<string, [TableName, string]>;
 export type OnceIndex = keyof typeof ONCE;
 export type OnceTable = (typeof ONCE)[OnceIndex][0];
@@ -38,6 +40,8 @@ export interface Because {
   cause: number;
   id: bigint;
 }
+
+export type AccountChange = Partial<Omit<AccountRow, "id" | "mainWalletId" | "createTime" | "walletCount">>;
 
 /** What an event may carry besides its kind: ids and amounts, texts, small numbers, lists of ids. */
 export type EventFields = Record<string, bigint | string | number | bigint[]>;
@@ -54,7 +58,7 @@ export interface Books {
   /** A locked row. Throws ACCOUNT_NOT_FOUND when there is none. */
   account(id: bigint): AccountRow;
   /** Changes a locked account. */
-  updateAccount(id: bigint, change: Partial<Omit<AccountRow, "id" | "mainWalletId" | "createTime">>): AccountRow;
+  updateAccount(id: bigint, change: AccountChange): AccountRow;
   /** Money from one wallet to another. A frozen wallet pays only when an operator acts. */
   move(order: { from: bigint; to: bigint; amount: bigint; because: Because; byOperator?: boolean }): PostingRow;
   /** Sets money of a wallet aside. */
@@ -63,11 +67,14 @@ export interface Books {
   capture(order: { hold: bigint; to: bigint; amount?: bigint; because: Because }): PostingRow;
   /** Gives back what a hold still sets aside. */
   release(order: { hold: bigint }): HoldRow;
-  /** A new wallet: open, and empty. It belongs to an account or a partner, or else to the house. */
+  /**
+   * A new wallet: open, and empty. It belongs to an account or a partner, or else to the house. The account is locked,
+   * or made by the same command, so that none is opened while it closes.
+   */
   openWallet(wallet: Pick<WalletRow, "id" | "kind"> & { accountId?: bigint; partnerId?: bigint }): WalletRow;
   /** A new row. */
   insert<T extends InsertTable>(table: T, row: Row<T>): Row<T>;
-  /** Freezes, opens or closes a wallet. */
+  /** Freezes, opens or closes a wallet. Closed is for good, and only an empty wallet may be. */
   setState(walletId: bigint, state: Wallet_State): WalletRow;
   /** An event for the accounts that it concerns. */
   tell(kind: string, accounts: (bigint | null)[], fields: EventFields): void;
@@ -86,7 +93,8 @@ export interface Writes {
 const CURRENCY = "KRW";
 const BALANCE_MAX = 2n ** 63n - 1n;
 
-const isSystem = (wallet: WalletRow) => wallet.kind >= Wallet_Kind.BANK_CLEARING;
+/** Whether the wallet is the house's. */
+export const isSystem = (wallet: Pick<WalletRow, "kind">) => wallet.kind >= Wallet_Kind.BANK_CLEARING;
 
 export type Locked = { [T in LockedTable]: Map<bigint, Row<T>> };
 
@@ -184,11 +192,13 @@ export function openBooks(batchId: bigint, now: Date, newId: NewId, locked: Lock
     const rows = entry(writes.inserted, table, () => []);
     rows.push(row);
     undos.push(() => rows.pop());
-    if (table === "hold") {
-      const hold = row as HoldRow;
-      locked.hold.set(hold.id, hold);
-      fresh.add(hold);
-      undos.push(() => locked.hold.delete(hold.id));
+    if (table === "hold" || table === "account") {
+      // Later in the batch, it can be changed like a locked one.
+      const made = row as HoldRow | AccountRow;
+      const rows: Map<bigint, HoldRow | AccountRow> = table === "hold" ? locked.hold : locked.account;
+      rows.set(made.id, made);
+      fresh.add(made);
+      undos.push(() => rows.delete(made.id));
     }
     return row;
   }
@@ -264,6 +274,12 @@ export function openBooks(batchId: bigint, now: Date, newId: NewId, locked: Lock
     },
 
     openWallet({ id, kind, accountId = null, partnerId = null }) {
+      if (accountId !== null) {
+        const owner = account(accountId);
+        if (owner.state !== Account_State.OPEN) throw accountNotFound(accountId);
+        rememberBefore("account", owner);
+        owner.walletCount += 1;
+      }
       const state = Wallet_State.OPEN;
       const empty = { currency: CURRENCY, balance: 0n, held: 0n, version: 1n, sequence: 0n };
       return insert("wallet", { id, accountId, partnerId, kind, state, ...empty, createTime: now, updateTime: now });
@@ -273,6 +289,9 @@ export function openBooks(batchId: bigint, now: Date, newId: NewId, locked: Lock
 
     setState(walletId, state) {
       const row = wallet(walletId);
+      if (row.state === Wallet_State.CLOSED) throw walletClosed(walletId);
+      if (state === Wallet_State.CLOSED && (row.balance !== 0n || row.held !== 0n))
+        throw new Error(`wallet ${walletId} is not empty`);
       touchWallet(row);
       row.state = state;
       return row;

@@ -108,6 +108,8 @@ const COLUMNS: { [T in LockedTable]: { fixed: ColumnOf<T>[]; changing: ColumnOf<
       "identityId",
       "pinHash",
       "pinTries",
+      "identityKey",
+      "walletCount",
     ],
   },
   wallet: {

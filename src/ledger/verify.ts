@@ -1,5 +1,5 @@
 import { createHash, type Hash } from "node:crypto";
-import { Wallet_Kind } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
+import { Wallet_Kind, Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { PostingRow, Row } from "../db/schema.ts";
 import { openSession, type Session } from "../db/session.ts";
 import { followChain } from "./chain.ts";
@@ -305,6 +305,9 @@ async function* checkWallets(session: Session, tally: Tally): AsyncGenerator<num
         tally.differ("wallets", subject, `says held ${wallet.held}, the open holds make ${held}`);
       if (wallet.kind < Wallet_Kind.BANK_CLEARING && wallet.balance < wallet.held) {
         tally.differ("wallets", subject, `has balance ${wallet.balance} below held ${wallet.held}`);
+      }
+      if (wallet.state === Wallet_State.CLOSED && (wallet.balance !== 0n || wallet.held !== 0n)) {
+        tally.differ("wallets", subject, `is closed with balance ${wallet.balance} and held ${wallet.held}`);
       }
       totals.set(wallet.currency, (totals.get(wallet.currency) ?? 0n) + wallet.balance);
       tally.walletCount += 1;

@@ -99,7 +99,7 @@ export async function makeWallets<Count extends number>(
 
 const openWallet = (id: bigint, fields: Partial<WalletRow>): Command<WalletRow> => ({
   touches: {},
-  decide: (books) => Object.assign(books.openWallet({ id, kind: Wallet_Kind.MAIN, accountId: id }), fields),
+  decide: (books) => Object.assign(books.openWallet({ id, kind: Wallet_Kind.MAIN }), { accountId: id, ...fields }),
 });
 
 export interface Pay {

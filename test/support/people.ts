@@ -66,7 +66,6 @@ export async function openWallets(
       decide(books: Parameters<Parameters<typeof lane.submit>[0]["decide"]>[0]) {
         const id = books.newId();
         const mainWalletId = books.newId();
-        books.openWallet({ id: mainWalletId, kind: 1, accountId: id });
         books.insert("account", {
           id,
           email: `${id}@example.com`,
@@ -81,9 +80,12 @@ export async function openWallets(
           identityId: null,
           pinHash: "",
           pinTries: 0,
+          identityKey: null,
+          walletCount: 0,
           createTime: books.now,
           updateTime: books.now,
         });
+        books.openWallet({ id: mainWalletId, kind: 1, accountId: id });
         books.tell("account.opened", [id], { accountId: id, mainWalletId });
         return { id, mainWalletId };
       },

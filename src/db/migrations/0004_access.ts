@@ -24,7 +24,10 @@ export async function up(db: Kysely<unknown>) {
         add column identity_id bigint       null,
         add column pin_hash    varchar(200) character set ascii collate ascii_bin not null default '',
         add column pin_tries   tinyint      not null default 0,
+        add column identity_key binary(32)  null,
+        add column wallet_count int         not null default 1,
         add unique key account_phone (phone_key),
+        add unique key account_identity_key (identity_key),
         add key account_identity (identity_id)`.execute(db);
   }
 
