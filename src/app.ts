@@ -6,6 +6,7 @@ import { leaseIds, type NewId } from "./id.ts";
 import { type Lane, openLane } from "./ledger/lane.ts";
 import { type Mailer, openMailer } from "./mail.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
+import { openRevocations, type Revocations } from "./revocations.ts";
 
 /** What the parts of the program share. */
 export interface App {
@@ -16,6 +17,7 @@ export interface App {
   redis: Redis;
   /** A second connection, which only listens. */
   subscriber: Redis;
+  revocations: Revocations;
   lane: Lane;
   mailer: Mailer;
   newId: NewId;
@@ -40,9 +42,10 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
   });
   metrics.watchLane(lane.size);
   const redis = openRedis(config.redisUrl, log);
-  const subscriber = redis.duplicate({ maxRetriesPerRequest: null, commandTimeout: undefined });
+  const subscriber = redis.duplicate({ maxRetriesPerRequest: null, autoResubscribe: false });
   // The connection for commands tells when Redis is away.
   subscriber.on("error", () => {});
+  const revocations = openRevocations(subscriber);
   const mailer = parts.mailer ?? openMailer(config);
 
   return {
@@ -52,6 +55,7 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
     db,
     redis,
     subscriber,
+    revocations,
     lane,
     mailer,
     newId: ids.newId,
@@ -59,6 +63,7 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
       await lane.close();
       ids.close();
       mailer.close();
+      revocations.close();
       subscriber.disconnect();
       redis.disconnect();
       await db.destroy();

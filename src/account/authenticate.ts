@@ -3,8 +3,7 @@ import type { App } from "../app.ts";
 import { accountNotFound, actingAccountInvalid, credentialInvalid } from "../errors.ts";
 import { findKey, isKeyText, type KnownKey } from "../key/key.ts";
 import type { Authenticate, Caller, ChatServer, Operator, Partner, Person } from "../rpc/caller.ts";
-import { watchOpenIds } from "./credentials.ts";
-import { findOpenAccount } from "./queries.ts";
+import { openMemory } from "./credentials.ts";
 import { openTokens } from "./tokens.ts";
 
 /** Who holds a credential. A chat server's does not say for which account it acts. */
@@ -18,9 +17,6 @@ interface Credential {
 }
 
 const CREDENTIALS_MAX = 20_000;
-const ACCOUNTS_MAX = 50_000;
-/** Nothing ends an account or changes its main wallet. */
-const ACCOUNT_MS = 10 * 60_000;
 
 /**
  * Finds out who calls. A credential is verified once and then known by its text until it expires; that its
@@ -29,7 +25,7 @@ const ACCOUNT_MS = 10 * 60_000;
 export function createAuthenticate(app: App): Authenticate {
   const { db } = app;
   const tokens = openTokens(app.config);
-  const openIds = watchOpenIds(app);
+  const { openIds, accounts } = openMemory(app);
   const credentials = new LRUCache<string, Credential>({
     max: CREDENTIALS_MAX,
     // Many first calls with one credential wait for one look-up.
@@ -38,11 +34,6 @@ export function createAuthenticate(app: App): Authenticate {
       if (credential.expireTime) options.ttl = Math.max(1, credential.expireTime.getTime() - Date.now());
       return credential;
     },
-  });
-  const accounts = new LRUCache<string, Pick<ChatServer, "accountId" | "walletId">>({
-    max: ACCOUNTS_MAX,
-    ttl: ACCOUNT_MS,
-    fetchMethod: (accountId) => findOpenAccount(db, BigInt(accountId)),
   });
 
   async function lookUp(authorization: string, acting: string | null): Promise<Caller> {

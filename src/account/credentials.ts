@@ -1,28 +1,30 @@
 import { LRUCache } from "lru-cache";
 import type { App } from "../app.ts";
 import { keyMsLeft } from "../key/key.ts";
-import { hearRevoked } from "../revocations.ts";
-import type { Caller } from "../rpc/caller.ts";
-import { isSessionOpen } from "./queries.ts";
+import type { Caller, ChatServer } from "../rpc/caller.ts";
+import { findOpenAccount, isSessionOpen } from "./queries.ts";
 
 const OPEN_MAX = 20_000;
-/**
- * How long a session or key counts as open once it was looked up. Revocations are heard through Redis at
- * once; while Redis is away, a process that did not revoke it itself may accept a credential for so long.
- */
+/** How long a session or key counts as open once it was looked up. */
 const OPEN_MS = 10_000;
+const ACCOUNTS_MAX = 50_000;
+/** How long the wallet of an open account is known. */
+const ACCOUNT_MS = 10 * 60_000;
 
-/** Whether a session or key is open, by its id; `fetch` looks up what is not known. */
-export type OpenIds = LRUCache<string, boolean, Caller["kind"]>;
+/**
+ * What this process knows of sessions, keys and accounts, by their ids; `fetch` looks up what it does not know. It hears
+ * of each revocation through Redis at once. While Redis is away, it may take what another process has ended for open for
+ * up to 10 seconds: sessions and keys, since they are known for no longer, and accounts, since all of them are forgotten
+ * again and again in that time.
+ */
+export function openMemory({ db, revocations }: Pick<App, "db" | "revocations">) {
+  // Who asked before a revocation may go on; the answer is not kept.
+  const ignoreFetchAbort = true;
 
-/** The open sessions and keys as this process knows them; it hears of every revocation. */
-export function watchOpenIds(app: App): OpenIds {
-  const { db } = app;
-  const openIds: OpenIds = new LRUCache({
+  const openIds = new LRUCache<string, boolean, Caller["kind"]>({
     max: OPEN_MAX,
     ttl: OPEN_MS,
-    // Who asked before a revocation may go on; the answer is not kept.
-    ignoreFetchAbort: true,
+    ignoreFetchAbort,
     async fetchMethod(text, _stale, { context: kind, options }) {
       const id = BigInt(text);
       if (kind === "person") return isSessionOpen(db, id);
@@ -31,6 +33,17 @@ export function watchOpenIds(app: App): OpenIds {
       return msLeft > 0;
     },
   });
-  hearRevoked(app, (id) => openIds.delete(id));
-  return openIds;
+  const accounts = new LRUCache<string, Pick<ChatServer, "accountId" | "walletId"> | false>({
+    max: ACCOUNTS_MAX,
+    ttl: ACCOUNT_MS,
+    ignoreFetchAbort,
+    fetchMethod: async (accountId) => (await findOpenAccount(db, BigInt(accountId))) ?? false,
+  });
+
+  revocations.on("revoked", (id) => {
+    openIds.delete(id);
+    accounts.delete(id);
+  });
+  revocations.on("missed", () => accounts.clear());
+  return { openIds, accounts };
 }

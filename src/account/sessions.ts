@@ -59,7 +59,7 @@ export function openSessions(app: App) {
       await revokeSessions(trx, open, now);
       return open;
     });
-    for (const id of ids) await tellRevoked(app, id);
+    await tellRevoked(app, ...ids);
     return ids.length;
   }
 
