@@ -1,5 +1,6 @@
 import { Redis } from "ioredis";
 import { type Logger, pino } from "pino";
+import { type OpenTrail, openTrail } from "./audit/audit.ts";
 import type { Config } from "./config.ts";
 import { type Db, openDatabase } from "./db/database.ts";
 import { leaseIds, type NewId } from "./id.ts";
@@ -19,6 +20,8 @@ export interface App {
   subscriber: Redis;
   revocations: Revocations;
   lane: Lane;
+  /** Who did what. */
+  trail: OpenTrail;
   mailer: Mailer;
   newId: NewId;
   /** Closes all of it, what others stand on last. */
@@ -41,6 +44,7 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
     observeTrouble: metrics.observeLaneTrouble,
   });
   metrics.watchLane(lane.size);
+  const trail = openTrail({ db, newId: ids.newId, log, observe: metrics.observeAudit });
   const redis = openRedis(config.redisUrl, log);
   const subscriber = redis.duplicate({ maxRetriesPerRequest: null, autoResubscribe: false });
   // The connection for commands tells when Redis is away.
@@ -57,10 +61,12 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
     subscriber,
     revocations,
     lane,
+    trail,
     mailer,
     newId: ids.newId,
     async close() {
       await lane.close();
+      await trail.close();
       ids.close();
       mailer.close();
       revocations.close();

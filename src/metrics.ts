@@ -34,8 +34,18 @@ export function createMetrics() {
     registers,
   });
 
+  const records = new Counter({
+    name: "chatpay_audit_records_total",
+    help: "Records of the audit trail, by what became of them: written, lost to a database that did not take them, or dropped because of too many.",
+    labelNames: ["outcome"],
+    registers,
+  });
+
   return {
     registry,
+    observeAudit(outcome: "written" | "lost" | "dropped", count: number) {
+      records.inc({ outcome }, count);
+    },
     observeBatch(batch: { commands: number; postings: number; seconds: number }) {
       commands.observe(batch.commands);
       seconds.observe(batch.seconds);

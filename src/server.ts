@@ -14,6 +14,7 @@ export async function openServer(app: App): Promise<Doors> {
     config,
     log,
     metrics,
+    trail: app.trail,
     routes: routes(app),
     authenticate: createAuthenticate(app),
     healthy: async () => (await sql`select 1`.execute(db)).rows.length === 1,

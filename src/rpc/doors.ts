@@ -7,6 +7,7 @@ import { Gauge, type Registry } from "prom-client";
 import { Health } from "../../gen/health/v1/health_pb.ts";
 import { shuttingDown } from "../errors.ts";
 import { admit } from "./admit.ts";
+import { audit, type Trail } from "./audit.ts";
 import type { Authenticate } from "./caller.ts";
 import { createConnectServers } from "./connect.ts";
 import { openFront } from "./front.ts";
@@ -66,6 +67,7 @@ export interface DoorsOptions {
   config: DoorsConfig;
   log: Logger;
   metrics: { registry: Registry };
+  trail: Trail;
   routes: Route[];
   authenticate: Authenticate;
   /** Whether the server can do its work. */
@@ -75,7 +77,7 @@ export interface DoorsOptions {
 export type Doors = Awaited<ReturnType<typeof openDoors>>;
 
 /** Answers for the routes until it is stopped. Throws when a port is taken or an RPC does not say who may call it. */
-export async function openDoors({ config, log, metrics, routes, authenticate, healthy }: DoorsOptions) {
+export async function openDoors({ config, log, metrics, trail, routes, authenticate, healthy }: DoorsOptions) {
   const limits = { ...LIMITS, ...config.limits };
   const closing = new AbortController();
   const { registry } = metrics;
@@ -86,7 +88,7 @@ export async function openDoors({ config, log, metrics, routes, authenticate, he
 
   const pulse = await takePulse(healthy);
   const origin = locate(config.trustedProxies);
-  const admitted = [crowd.interceptor, admit(routes, authenticate), validate(routes)];
+  const admitted = [crowd.interceptor, audit(routes, trail), admit(routes, authenticate), validate(routes)];
   const openRoutes = [
     route(
       Health,

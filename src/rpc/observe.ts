@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
+import { Code, ConnectError, type ContextValues, createContextKey, type Interceptor } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { ErrorInfoSchema, ReasonSchema } from "../../gen/chatpay/error/v1/error_pb.ts";
 import { isConnectionLost } from "../db/database.ts";
@@ -12,13 +12,19 @@ const SLOW_MS = 1_000;
 const REQUEST_ID = "x-request-id";
 const SANE_REQUEST_ID = /^[\w.:-]{1,64}$/;
 
+const requestIdKey = createContextKey<string>("", { description: "request id" });
+
+/** What finds this call in the log. */
+export const requestIdOf = (context: { values: ContextValues }): string => context.values.get(requestIdKey);
+
 /** Gives every call a request id, a place in the metrics, a line in the log, and an answer that tells nothing of our insides. */
 export const observe =
   (log: Logger, meter: Meter): Interceptor =>
   (next) =>
   async (request) => {
     const startedAt = performance.now();
-    const requestId = requestIdOf(request.header);
+    const requestId = readRequestId(request.header);
+    request.contextValues.set(requestIdKey, requestId);
     meter.started(request.method);
 
     const settle = (failure?: unknown) => {
@@ -47,13 +53,13 @@ export const observe =
     }
   };
 
-function requestIdOf(header: Headers) {
+function readRequestId(header: Headers) {
   const given = header.get(REQUEST_ID);
   return given !== null && SANE_REQUEST_ID.test(given) ? given : randomUUID();
 }
 
 /** A refusal is the answer. What nobody foresaw stays inside, as the cause of an error that only names its id. */
-function answerTo(failure: unknown, signal: AbortSignal): ConnectError {
+export function answerTo(failure: unknown, signal: AbortSignal): ConnectError {
   if (failure instanceof ConnectError && !failure.isWireError && !UNFORESEEN.has(failure.code)) {
     return failure.code === Code.DeadlineExceeded && failure.details.length === 0 ? deadlineExceeded() : failure;
   }
@@ -106,7 +112,7 @@ function whyOf(error: ConnectError) {
     : { reason, message: info ? undefined : error.rawMessage };
 }
 
-/** Of an error only what tells no secret: a database error repeats values in its message. */
+/** Of an error only what tells no secret: those of MySQL, Redis and mail servers repeat in their message what they were told. */
 export function plainError(error: unknown): unknown {
   if (!(error instanceof Error)) return { type: typeof error };
   const { name, message, stack = "", cause } = error;
@@ -114,7 +120,7 @@ export function plainError(error: unknown): unknown {
   const frames = stack.slice(Math.max(stack.indexOf("\n    at "), 0)).trim();
   return {
     type: name,
-    message: "sql" in error ? undefined : message,
+    message: "sql" in error || "command" in error ? undefined : message,
     code,
     errno,
     stack: frames,

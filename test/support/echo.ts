@@ -46,6 +46,7 @@ export async function openEcho(
     config: { ...CONFIG, ...config },
     log: pino({ level: "debug" }, destination),
     metrics,
+    trail: { write: async () => {}, writeLater() {} },
     routes: [route(EchoService, echoService(seen))],
     authenticate,
     healthy: async () => true,
