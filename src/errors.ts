@@ -1,4 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { type Scope, ScopeSchema } from "../gen/chatpay/auth/v1/auth_pb.ts";
 import { ErrorInfoSchema, Reason } from "../gen/chatpay/error/v1/error_pb.ts";
 import { RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
 
@@ -41,8 +42,10 @@ export const callerNotAllowed = (kind: string) =>
 export const actingAccountInvalid = (message: string) =>
   refusal(Code.InvalidArgument, Reason.ACTING_ACCOUNT_INVALID, message);
 
-export const scopeMissing = (scope: string) =>
-  refusal(Code.PermissionDenied, Reason.SCOPE_MISSING, `the API key lacks the scope ${scope}`, { scope });
+export function scopeMissing(missing: Scope) {
+  const scope = ScopeSchema.value[missing]?.localName ?? "";
+  return refusal(Code.PermissionDenied, Reason.SCOPE_MISSING, `the API key lacks the scope ${scope}`, { scope });
+}
 
 export const countryNotAllowed = (country: string) =>
   refusal(Code.PermissionDenied, Reason.COUNTRY_NOT_ALLOWED, "this is not possible from where you are", { country });
@@ -153,6 +156,13 @@ export const keyNotFound = (keyId: string) =>
 
 export const keyEnded = (keyId: string) =>
   refusal(Code.FailedPrecondition, Reason.KEY_ENDED, "the API key has expired or was revoked", { key_id: keyId });
+
+export const keyTooWide = () =>
+  refusal(
+    Code.PermissionDenied,
+    Reason.SCOPE_MISSING,
+    "a key with scopes makes and replaces only keys of its own kind that have scopes too",
+  );
 
 export const tooManyKeys = (max: number) =>
   refusal(Code.FailedPrecondition, Reason.TOO_MANY_KEYS, `there are ${max} API keys already; revoke one`, { max });

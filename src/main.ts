@@ -1,11 +1,25 @@
+import { ConnectError } from "@connectrpc/connect";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { pino } from "pino";
+import type { Redis } from "ioredis";
+import { type Logger, pino } from "pino";
+import type { Scope } from "../gen/chatpay/auth/v1/auth_pb.ts";
 import { createApp, openRedis } from "./app.ts";
 import { type Config, ConfigError, readConfig, readDatabaseUrl, readRedisUrl } from "./config.ts";
 import { type Db, errorNumber, openDatabase } from "./db/database.ts";
 import { migrate } from "./db/migrate.ts";
-import { leaseIds } from "./id.ts";
-import { createKey, KEY_KINDS, type KeyKind, keyKindOf, listKeys, revokeKey } from "./key/key.ts";
+import { leaseIds, type NewId } from "./id.ts";
+import {
+  createKey,
+  keyKindOf,
+  listKeys,
+  type MadeKey,
+  revokeKey,
+  rotateKey,
+  SCOPE_NAMES,
+  scopeNamed,
+  scopeNamesOf,
+} from "./key/key.ts";
+import { KEY_KINDS, type KeyKind } from "./key/text.ts";
 import { verifyBooks } from "./ledger/verify.ts";
 import { openServer } from "./server.ts";
 import { postingSources } from "./sources.ts";
@@ -32,6 +46,26 @@ function timeArgument(text: string): Date {
   if (Number.isNaN(time.getTime())) throw new InvalidArgumentError("It must be a time such as 2027-01-31T00:00:00Z.");
   if (time.getTime() <= Date.now()) throw new InvalidArgumentError("It must lie in the future.");
   return time;
+}
+
+function scopesArgument(text: string): Scope[] {
+  const scopes = text.split(",").map((name) => {
+    const scope = scopeNamed(name.trim());
+    if (scope === undefined) throw new InvalidArgumentError(`There is no scope "${name.trim()}".`);
+    return scope;
+  });
+  return [...new Set(scopes)];
+}
+
+const OVERLAP_DAYS_MAX = 30;
+const UNIT_MS: Record<string, number> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+function overlapArgument(text: string): number {
+  const [, count, unit] = /^([0-9]{1,7})([smhd])$/.exec(text) ?? [];
+  const ms = Number(count) * (UNIT_MS[unit ?? ""] ?? Number.NaN);
+  if (Number.isNaN(ms)) throw new InvalidArgumentError("It must be a time such as 90s, 30m, 24h or 7d.");
+  if (ms > OVERLAP_DAYS_MAX * 86_400_000) throw new InvalidArgumentError(`It can be ${OVERLAP_DAYS_MAX}d at most.`);
+  return ms;
 }
 
 const program = new Command("chatpay")
@@ -63,7 +97,7 @@ program
     if (!(await verify(readDatabaseUrl(), json === true))) process.exitCode = FAILED;
   });
 
-const key = program.command("key").description("Make, list and revoke API keys.");
+const key = program.command("key").description("Make, list, replace and revoke API keys.");
 
 key
   .command("create")
@@ -71,22 +105,18 @@ key
   .addOption(new Option("--kind <kind>", "who will hold it").choices(KEY_KINDS).makeOptionMandatory())
   .requiredOption("--name <name>", "what to call it in lists, at most 100 characters")
   .option("--partner <id>", "the partner that the key is for; with --kind partner", idArgument)
+  .option("--scope <scopes>", "what it may do, comma separated; all that its kind may if not given", scopesArgument)
   .option("--expires <time>", "when it stops working, as 2027-01-31T00:00:00Z; never if not given", timeArgument)
-  .action((options: { kind: KeyKind; name: string; partner?: bigint; expires?: Date }) =>
-    withDatabase(async (db) => {
-      if ((options.kind === "partner") !== (options.partner !== undefined)) {
+  .addHelpText("after", `\nScopes:\n${SCOPE_NAMES.map((name) => `  ${name.toLowerCase()}\n`).join("")}`)
+  .action((options: { kind: KeyKind; name: string; partner?: bigint; scope?: Scope[]; expires?: Date }) =>
+    withIds(async (db, newId) => {
+      const { kind, name, partner, scope, expires } = options;
+      if ((kind === "partner") !== (partner !== undefined)) {
         throw new UsageError("--partner goes with --kind partner, and only with it");
       }
-      if (options.name.length > 100) throw new UsageError("--name takes at most 100 characters");
-      const ids = await leaseIds(db, () => {});
-      try {
-        const { kind, name, partner, expires } = options;
-        const made = await createKey({ db, newId: ids.newId }, { kind, name, partnerId: partner, expireTime: expires });
-        print(`id   ${made.row.id}`);
-        print(`key  ${made.key}`);
-      } finally {
-        ids.close();
-      }
+      if (name.length > 100) throw new UsageError("--name takes at most 100 characters");
+      const order = { kind, name, partnerId: partner, scopes: scope, expireTime: expires };
+      printKey(await createKey({ db, newId }, order));
     }),
   );
 
@@ -97,14 +127,29 @@ key
     withDatabase(async (db) => {
       const rows = (await listKeys(db)).map((row) => [
         String(row.id),
-        keyKindOf(row),
+        keyKindOf(row.kind),
         `…${row.ending}`,
         row.revokeTime ? "revoked" : row.expireTime && row.expireTime <= new Date() ? "expired" : "valid",
+        row.expireTime?.toISOString() ?? "never",
         row.lastUseTime?.toISOString() ?? "never used",
+        scopeNamesOf(row).join().toLowerCase() || "all",
         row.name,
       ]);
-      printTable([["ID", "KIND", "KEY", "STATE", "LAST USE", "NAME"], ...rows]);
+      printTable([["ID", "KIND", "KEY", "STATE", "EXPIRES", "LAST USE", "SCOPES", "NAME"], ...rows]);
     }),
+  );
+
+key
+  .command("rotate")
+  .description("Make an API key like another, which works on for the overlap and then ends.")
+  .argument("<id>", "as `chatpay key list` shows it", idArgument)
+  .requiredOption("--overlap <time>", "how long both work, as 90s, 30m, 24h or 7d; 0s ends it at once", overlapArgument)
+  .action((id: bigint, { overlap }: { overlap: number }) =>
+    withIds((db, newId) =>
+      withRedis(async (redis, log) => {
+        printKey(await rotateKey({ db, newId, redis, log }, { keyId: id, overlapMs: overlap }));
+      }),
+    ),
   );
 
 key
@@ -113,16 +158,15 @@ key
   .argument("<id>", "as `chatpay key list` shows it", idArgument)
   .action((id: bigint) =>
     withDatabase(async (db) => {
-      const log = pino({ level: "warn" }, process.stderr);
-      const redis = openRedis(readRedisUrl(), log);
-      try {
-        if (!(await revokeKey({ db, redis, log }, id))) throw new UsageError(`no valid key has the id ${id}`);
-      } finally {
-        redis.disconnect();
-      }
+      await withRedis((redis, log) => revokeKey({ db, redis, log }, id));
       print(`key ${id} is revoked`);
     }),
   );
+
+function printKey({ row, key: text }: MadeKey) {
+  print(`id   ${row.id}`);
+  print(`key  ${text}`);
+}
 
 class UsageError extends Error {}
 
@@ -177,6 +221,28 @@ async function withDatabase(work: (db: Db) => Promise<void>) {
   }
 }
 
+/** As a process of its own, which ids need. */
+const withIds = (work: (db: Db, newId: NewId) => Promise<void>) =>
+  withDatabase(async (db) => {
+    const ids = await leaseIds(db, () => {});
+    try {
+      await work(db, ids.newId);
+    } finally {
+      ids.close();
+    }
+  });
+
+/** To tell the servers; without Redis they find out by themselves. */
+async function withRedis<T>(work: (redis: Redis, log: Logger) => Promise<T>): Promise<T> {
+  const log = pino({ level: "warn" }, process.stderr);
+  const redis = openRedis(readRedisUrl(), log);
+  try {
+    return await work(redis, log);
+  } finally {
+    redis.disconnect();
+  }
+}
+
 function printTable(rows: string[][]) {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
   for (const row of rows)
@@ -193,6 +259,7 @@ function explain(error: unknown): { message: string; exitCode: number } {
   if (error instanceof ConfigError)
     return { message: `the configuration is not right:\n${error.message}`, exitCode: MISUSED };
   if (error instanceof UsageError) return { message: error.message, exitCode: MISUSED };
+  if (error instanceof ConnectError) return { message: error.rawMessage, exitCode: FAILED };
   const { code, message } = error as { code?: string; message?: string };
   if (code === "EADDRINUSE") return { message: `a port is taken: ${message}`, exitCode: FAILED };
   if (code === "ECONNREFUSED") return { message: `MySQL does not answer: ${message || code}`, exitCode: FAILED };

@@ -1,5 +1,6 @@
 import { AccountService } from "../gen/chatpay/account/v1/account_pb.ts";
 import { AuditService } from "../gen/chatpay/audit/v1/audit_pb.ts";
+import { KeyService } from "../gen/chatpay/key/v1/key_pb.ts";
 import { LedgerService } from "../gen/chatpay/ledger/v1/ledger_pb.ts";
 import { PaymentService } from "../gen/chatpay/payment/v1/payment_pb.ts";
 import { TransferService } from "../gen/chatpay/transfer/v1/transfer_pb.ts";
@@ -8,6 +9,7 @@ import { accountService } from "./account/service.ts";
 import type { App } from "./app.ts";
 import { auditService } from "./audit/service.ts";
 import type { Role } from "./config.ts";
+import { keyService } from "./key/service.ts";
 import { ledgerService } from "./ledger/service.ts";
 import { paymentService } from "./payment/service.ts";
 import { type Route, route } from "./rpc/route.ts";
@@ -17,7 +19,11 @@ import { walletService } from "./wallet/service.ts";
 
 /** The table of contents: every service, what answers for it, and the role in which a server serves it. */
 const SERVICES: Record<Role, (app: App) => Route[]> = {
-  account: (app) => [route(AccountService, accountService(app)), route(AuditService, auditService(app))],
+  account: (app) => [
+    route(AccountService, accountService(app)),
+    route(KeyService, keyService(app)),
+    route(AuditService, auditService(app)),
+  ],
   money: (app) => [
     route(WalletService, walletService(app)),
     route(TransferService, transferService(app)),

@@ -87,7 +87,8 @@ export const Reason = {
   ACTING_ACCOUNT_INVALID: 4,
 
   /**
-   * PERMISSION_DENIED: the API key lacks the scope that `scope` names.
+   * PERMISSION_DENIED: the API key lacks the scope that `scope` names; or it has scopes and asks, without
+   * `scope`, for a key that has none or is of another kind.
    *
    * @generated from enum value: REASON_SCOPE_MISSING = 5;
    */

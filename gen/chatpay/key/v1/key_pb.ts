@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file chatpay/key/v1/key.proto.
  */
 export const file_chatpay_key_v1_key: GenFile = /*@__PURE__*/
-  fileDesc("ChhjaGF0cGF5L2tleS92MS9rZXkucHJvdG8SDmNoYXRwYXkua2V5LnYxItwCCgNLZXkSCgoCaWQYASABKAkSKQoEa2luZBgCIAEoDjIbLmNoYXRwYXkuYXV0aC52MS5DYWxsZXJLaW5kEhIKCnBhcnRuZXJfaWQYAyABKAkSDAoEbmFtZRgEIAEoCRIOCgZlbmRpbmcYBSABKAkSJgoGc2NvcGVzGAYgAygOMhYuY2hhdHBheS5hdXRoLnYxLlNjb3BlEi8KC2NyZWF0ZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmV2b2tlX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDWxhc3RfdXNlX3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIoQCChBDcmVhdGVLZXlSZXF1ZXN0EjcKBGtpbmQYASABKA4yGy5jaGF0cGF5LmF1dGgudjEuQ2FsbGVyS2luZEIMukgJggEGGAMYBBgFEjAKCnBhcnRuZXJfaWQYAiABKAlCHLpIGXIXMhVeKFsxLTldWzAtOV17MCwxOH0pPyQSFwoEbmFtZRgDIAEoCUIJukgGcgQQARhkEjsKBnNjb3BlcxgEIAMoDjIWLmNoYXRwYXkuYXV0aC52MS5TY29wZUITukgQkgENECAYASIHggEEEAEgABIvCgtleHBpcmVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRQoRQ3JlYXRlS2V5UmVzcG9uc2USIAoDa2V5GAEgASgLMhMuY2hhdHBheS5rZXkudjEuS2V5Eg4KBnNlY3JldBgCIAEoCSJ9Cg9MaXN0S2V5c1JlcXVlc3QSMAoKcGFydG5lcl9pZBgBIAEoCUIcukgZchcyFV4oWzEtOV1bMC05XXswLDE4fSk/JBIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYyAEiTgoQTGlzdEtleXNSZXNwb25zZRIhCgRrZXlzGAEgAygLMhMuY2hhdHBheS5rZXkudjEuS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJkChBSb3RhdGVLZXlSZXF1ZXN0EikKBmtleV9pZBgBIAEoCUIZukgWchQyEl5bMS05XVswLTldezAsMTh9JBIlCg9vdmVybGFwX3NlY29uZHMYAiABKAVCDLpICRoHGICangEoACJFChFSb3RhdGVLZXlSZXNwb25zZRIgCgNrZXkYASABKAsyEy5jaGF0cGF5LmtleS52MS5LZXkSDgoGc2VjcmV0GAIgASgJIj0KEFJldm9rZUtleVJlcXVlc3QSKQoGa2V5X2lkGAEgASgJQhm6SBZyFDISXlsxLTldWzAtOV17MCwxOH0kIjUKEVJldm9rZUtleVJlc3BvbnNlEiAKA2tleRgBIAEoCzITLmNoYXRwYXkua2V5LnYxLktleTKEAwoKS2V5U2VydmljZRJcCglDcmVhdGVLZXkSIC5jaGF0cGF5LmtleS52MS5DcmVhdGVLZXlSZXF1ZXN0GiEuY2hhdHBheS5rZXkudjEuQ3JlYXRlS2V5UmVzcG9uc2UiCqrUGAYKAgQFEA0SXAoITGlzdEtleXMSHy5jaGF0cGF5LmtleS52MS5MaXN0S2V5c1JlcXVlc3QaIC5jaGF0cGF5LmtleS52MS5MaXN0S2V5c1Jlc3BvbnNlIg2QAgGq1BgGCgIEBRAMElwKCVJvdGF0ZUtleRIgLmNoYXRwYXkua2V5LnYxLlJvdGF0ZUtleVJlcXVlc3QaIS5jaGF0cGF5LmtleS52MS5Sb3RhdGVLZXlSZXNwb25zZSIKqtQYBgoCBAUQDRJcCglSZXZva2VLZXkSIC5jaGF0cGF5LmtleS52MS5SZXZva2VLZXlSZXF1ZXN0GiEuY2hhdHBheS5rZXkudjEuUmV2b2tlS2V5UmVzcG9uc2UiCqrUGAYKAgQFEA1iBnByb3RvMw", [file_buf_validate_validate, file_chatpay_auth_v1_auth, file_google_protobuf_timestamp]);
+  fileDesc("ChhjaGF0cGF5L2tleS92MS9rZXkucHJvdG8SDmNoYXRwYXkua2V5LnYxItwCCgNLZXkSCgoCaWQYASABKAkSKQoEa2luZBgCIAEoDjIbLmNoYXRwYXkuYXV0aC52MS5DYWxsZXJLaW5kEhIKCnBhcnRuZXJfaWQYAyABKAkSDAoEbmFtZRgEIAEoCRIOCgZlbmRpbmcYBSABKAkSJgoGc2NvcGVzGAYgAygOMhYuY2hhdHBheS5hdXRoLnYxLlNjb3BlEi8KC2NyZWF0ZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmV2b2tlX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDWxhc3RfdXNlX3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIoQCChBDcmVhdGVLZXlSZXF1ZXN0EjcKBGtpbmQYASABKA4yGy5jaGF0cGF5LmF1dGgudjEuQ2FsbGVyS2luZEIMukgJggEGGAMYBBgFEjAKCnBhcnRuZXJfaWQYAiABKAlCHLpIGXIXMhVeKFsxLTldWzAtOV17MCwxOH0pPyQSFwoEbmFtZRgDIAEoCUIJukgGcgQQARhkEjsKBnNjb3BlcxgEIAMoDjIWLmNoYXRwYXkuYXV0aC52MS5TY29wZUITukgQkgENECAYASIHggEEEAEgABIvCgtleHBpcmVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRQoRQ3JlYXRlS2V5UmVzcG9uc2USIAoDa2V5GAEgASgLMhMuY2hhdHBheS5rZXkudjEuS2V5Eg4KBnNlY3JldBgCIAEoCSKAAQoPTGlzdEtleXNSZXF1ZXN0EjAKCnBhcnRuZXJfaWQYASABKAlCHLpIGXIXMhVeKFsxLTldWzAtOV17MCwxOH0pPyQSHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjIASgAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGMgBIk4KEExpc3RLZXlzUmVzcG9uc2USIQoEa2V5cxgBIAMoCzITLmNoYXRwYXkua2V5LnYxLktleRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiZAoQUm90YXRlS2V5UmVxdWVzdBIpCgZrZXlfaWQYASABKAlCGbpIFnIUMhJeWzEtOV1bMC05XXswLDE4fSQSJQoPb3ZlcmxhcF9zZWNvbmRzGAIgASgFQgy6SAkaBxiAmp4BKAAiRQoRUm90YXRlS2V5UmVzcG9uc2USIAoDa2V5GAEgASgLMhMuY2hhdHBheS5rZXkudjEuS2V5Eg4KBnNlY3JldBgCIAEoCSI9ChBSZXZva2VLZXlSZXF1ZXN0EikKBmtleV9pZBgBIAEoCUIZukgWchQyEl5bMS05XVswLTldezAsMTh9JCI1ChFSZXZva2VLZXlSZXNwb25zZRIgCgNrZXkYASABKAsyEy5jaGF0cGF5LmtleS52MS5LZXkyhAMKCktleVNlcnZpY2USXAoJQ3JlYXRlS2V5EiAuY2hhdHBheS5rZXkudjEuQ3JlYXRlS2V5UmVxdWVzdBohLmNoYXRwYXkua2V5LnYxLkNyZWF0ZUtleVJlc3BvbnNlIgqq1BgGCgIEBRANElwKCExpc3RLZXlzEh8uY2hhdHBheS5rZXkudjEuTGlzdEtleXNSZXF1ZXN0GiAuY2hhdHBheS5rZXkudjEuTGlzdEtleXNSZXNwb25zZSINkAIBqtQYBgoCBAUQDBJcCglSb3RhdGVLZXkSIC5jaGF0cGF5LmtleS52MS5Sb3RhdGVLZXlSZXF1ZXN0GiEuY2hhdHBheS5rZXkudjEuUm90YXRlS2V5UmVzcG9uc2UiCqrUGAYKAgQFEA0SXAoJUmV2b2tlS2V5EiAuY2hhdHBheS5rZXkudjEuUmV2b2tlS2V5UmVxdWVzdBohLmNoYXRwYXkua2V5LnYxLlJldm9rZUtleVJlc3BvbnNlIgqq1BgGCgIEBRANYgZwcm90bzM", [file_buf_validate_validate, file_chatpay_auth_v1_auth, file_google_protobuf_timestamp]);
 
 /**
  * Key is what is known of an API key, but for its text.
@@ -89,7 +89,7 @@ export type Key = Message<"chatpay.key.v1.Key"> & {
   revokeTime?: Timestamp | undefined;
 
   /**
-   * When it last got somebody in, to the minute; absent when never.
+   * When it last got somebody in, up to a minute late; absent when never.
    *
    * @generated from field: google.protobuf.Timestamp last_use_time = 10;
    */
@@ -187,7 +187,7 @@ export const CreateKeyResponseSchema: GenMessage<CreateKeyResponse> = /*@__PURE_
  */
 export type ListKeysRequest = Message<"chatpay.key.v1.ListKeysRequest"> & {
   /**
-   * Only those of this partner; for operators. Empty for all that the caller may see.
+   * Only those of this partner. Empty for all that the caller may see.
    *
    * @generated from field: string partner_id = 1;
    */
@@ -349,7 +349,8 @@ export const RevokeKeyResponseSchema: GenMessage<RevokeKeyResponse> = /*@__PURE_
 export const KeyService: GenService<{
   /**
    * CreateKey makes a key and shows its text, which is stored nowhere. A partner makes keys for itself
-   * only. A key with scopes makes none that may do more than itself.
+   * only. A key with scopes makes none that may do more than itself: only keys of its own kind, with
+   * scopes that are among its own.
    *
    * Errors: NOT_FOUND PARTNER_NOT_FOUND; INVALID_ARGUMENT REQUEST_INVALID; PERMISSION_DENIED
    * SCOPE_MISSING; FAILED_PRECONDITION TOO_MANY_KEYS when a partner has 100 that work.
@@ -374,7 +375,8 @@ export const KeyService: GenService<{
     output: typeof ListKeysResponseSchema;
   },
   /**
-   * RotateKey makes a key like another, and ends the other after an overlap in which both work.
+   * RotateKey makes a key like another, and ends the other after an overlap in which both work, unless
+   * it ends before. The new key of one that expires works for as long as the other was made to.
    *
    * Errors: those of CreateKey; NOT_FOUND KEY_NOT_FOUND; FAILED_PRECONDITION KEY_ENDED.
    *
