@@ -7,6 +7,7 @@ import { leaseIds, type NewId } from "./id.ts";
 import { type Lane, openLane } from "./ledger/lane.ts";
 import { type Mailer, openMailer } from "./mail.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
+import { plainError } from "./rpc/observe.ts";
 import { openRevocations, type Revocations } from "./revocations.ts";
 
 /** What the parts of the program share. */
@@ -30,7 +31,8 @@ export interface App {
 
 /** Connects to everything. Tests may replace a part. */
 export async function createApp(config: Config, parts: Partial<Pick<App, "log" | "mailer">> = {}): Promise<App> {
-  const log = parts.log ?? pino({ level: config.logLevel });
+  // Whatever is logged of an error is what tells no secret.
+  const log = (parts.log ?? pino({ level: config.logLevel })).child({}, { serializers: { err: plainError } });
   const metrics = createMetrics();
   const db = openDatabase(config.databaseUrl);
   const ids = await leaseIds(db, (err) => log.warn({ err }, "the process slot was not renewed"));
