@@ -1,4 +1,5 @@
 import { type EventEmitter, once } from "node:events";
+import type { Http2Server } from "node:http2";
 import { createServer, type Socket } from "node:net";
 import { create, type DescMethod, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
 import {
@@ -12,6 +13,7 @@ import {
 } from "@connectrpc/connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import {
+  logVerbosity,
   Metadata,
   Server,
   ServerCredentials,
@@ -21,11 +23,12 @@ import {
   type ServerWritableStream,
   type StatusObject,
   type sendUnaryData,
+  setLogVerbosity,
   status,
 } from "@grpc/grpc-js";
 import type { Logger } from "pino";
 import { deadlineExceeded, requestInvalid } from "../errors.ts";
-import { CallHeaders } from "./headers.ts";
+import { CallHeaders, keepCredentials } from "./headers.ts";
 import { plainError } from "./observe.ts";
 import { setPeer } from "./origin.ts";
 import type { ServedRoute } from "./route.ts";
@@ -39,6 +42,9 @@ type WithResponses = ServerWritableStream<Buffer, Message> | ServerDuplexStream<
 type Call = WithRequest | WithRequests;
 /** Which of the four shapes an implementation has, only its descriptor knows. */
 type Implementation = (input: unknown, context: HandlerContext) => unknown;
+
+// It would write header values that it does not like to the standard error, and they may be credentials.
+setLogVerbosity(logVerbosity.NONE);
 
 const TYPES = {
   unary: "unary",
@@ -82,6 +88,9 @@ export function createGrpcServer(
       ? ServerCredentials.createSsl(null, [{ cert_chain: tls.cert, private_key: tls.key }])
       : ServerCredentials.createInsecure(),
   );
+  for (const http2 of http2ServersOf(server)) {
+    http2.prependListener("stream", (_stream, headers, _flags, rawHeaders) => keepCredentials(headers, rawHeaders));
+  }
   const port = createServer({ noDelay: true }, (socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
@@ -102,6 +111,10 @@ export function createGrpcServer(
     },
   };
 }
+
+/** grpc-js keeps them to itself. */
+const http2ServersOf = (server: Server) =>
+  (server as unknown as { http2Servers: Map<Http2Server, unknown> }).http2Servers.keys();
 
 function register(server: Server, log: Logger, { service, implementation, interceptors }: ServedRoute) {
   const implementations = implementation as Record<string, Implementation | undefined>;
