@@ -90,8 +90,8 @@ async function findPeople(db: Db): Promise<People> {
 
 function* newPeople(count: number): Generator<Command<unknown>> {
   for (let i = 0; i < count; i += 1) {
-    const person = { email: "somebody@example.com", passwordHash: "", displayName: "Somebody", language: "ko" };
-    yield openAccount({ ...person, emailKey: randomBytes(16) });
+    const address = { kind: "email" as const, text: "somebody@example.com", key: randomBytes(16) };
+    yield openAccount(address, { passwordHash: "", displayName: "Somebody", language: "ko" });
   }
 }
 

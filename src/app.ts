@@ -1,5 +1,6 @@
 import { Redis } from "ioredis";
 import { type Logger, pino } from "pino";
+import { type Messenger, openMessenger } from "./account/messenger.ts";
 import { type OpenTrail, openTrail } from "./audit/audit.ts";
 import type { Config } from "./config.ts";
 import { type Db, openDatabase } from "./db/database.ts";
@@ -7,8 +8,10 @@ import { leaseIds, type NewId } from "./id.ts";
 import { type Lane, openLane } from "./ledger/lane.ts";
 import { type Mailer, openMailer } from "./mail.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
-import { plainError } from "./rpc/observe.ts";
 import { openRevocations, type Revocations } from "./revocations.ts";
+import { plainError } from "./rpc/observe.ts";
+import { openRates, type Rates } from "./rpc/rate.ts";
+import { openTexter } from "./sms.ts";
 
 /** What the parts of the program share. */
 export interface App {
@@ -20,10 +23,14 @@ export interface App {
   /** A second connection, which only listens. */
   subscriber: Redis;
   revocations: Revocations;
+  /** Who called how much. */
+  rates: Rates;
   lane: Lane;
   /** Who did what. */
   trail: OpenTrail;
   mailer: Mailer;
+  /** Tells people things by mail and text message. */
+  messenger: Messenger;
   newId: NewId;
   /** Closes all of it, what others stand on last. */
   close(): Promise<void>;
@@ -52,7 +59,9 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
   // The connection for commands tells when Redis is away.
   subscriber.on("error", () => {});
   const revocations = openRevocations(subscriber);
+  const rates = openRates({ redis, metrics, config });
   const mailer = parts.mailer ?? openMailer(config);
+  const messenger = openMessenger({ mailer, log, metrics }, config.sms && openTexter(config.sms));
 
   return {
     config,
@@ -62,14 +71,17 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
     redis,
     subscriber,
     revocations,
+    rates,
     lane,
     trail,
     mailer,
+    messenger,
     newId: ids.newId,
     async close() {
       await lane.close();
       await trail.close();
       ids.close();
+      await messenger.close();
       mailer.close();
       revocations.close();
       subscriber.disconnect();

@@ -13,6 +13,7 @@ const integer = z.coerce
   .int();
 const port = (standard: number) => integer.min(0).max(65_535).default(standard);
 const whole = (standard: number, min: number, max: number) => integer.min(min).max(max).default(standard);
+const limit = (standard: number) => whole(standard, 0, 1_000_000_000);
 const url = (...schemes: string[]) =>
   z.string().refine((text) => URL.canParse(text) && schemes.includes(new URL(text).protocol.slice(0, -1)), {
     error: `must be a URL that starts with ${schemes.map((scheme) => `${scheme}://`).join(" or ")}`,
@@ -78,6 +79,18 @@ const environment = z.object({
   /** Proxies whose `X-Forwarded-For` is believed, comma separated: addresses, and networks such as 10.0.0.0/8. */
   CHATPAY_TRUSTED_PROXIES: networks,
 
+  /** How many calls an account may make in 10 seconds: that change nothing, and others. 0 is no limit, here and below. */
+  CHATPAY_LIMIT_READ: limit(200),
+  CHATPAY_LIMIT_WRITE: limit(100),
+  /** Calls that need no credential, in a minute, of an IP address or an IPv6 network of 64 bits. */
+  CHATPAY_LIMIT_ENTER: limit(120),
+  /** Calls in 10 seconds of the key of a chat server, of a partner, and of the key of an operator. */
+  CHATPAY_LIMIT_SERVICE: limit(500_000),
+  CHATPAY_LIMIT_PARTNER: limit(5_000),
+  CHATPAY_LIMIT_OPERATOR: limit(5_000),
+  /** Wrong credentials in a minute, of an IP address or an IPv6 network of 64 bits. */
+  CHATPAY_LIMIT_FAILED_CREDENTIALS: limit(100),
+
   CHATPAY_LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "fatal"]).default("info"),
   CHATPAY_MAX_IN_FLIGHT: whole(4_000, 1, 1_000_000),
   /** At least as many as one atomic batch has. */
@@ -89,15 +102,49 @@ const environment = z.object({
 
   CHATPAY_SMTP_URL: url("smtp", "smtps"),
   CHATPAY_MAIL_FROM: z.string().default("ChatPay <no-reply@localhost>"),
+  /** Naver Cloud SENS, which sends text messages: all of it, or none and no phone number gets a code. */
+  CHATPAY_SMS_URL: url("http", "https").optional(),
+  CHATPAY_SMS_SERVICE_ID: z
+    .string()
+    .regex(/^[\w:.-]+$/, "must be a service id, as ncp:sms:kr:…")
+    .optional(),
+  CHATPAY_SMS_ACCESS_KEY: z.string().optional(),
+  CHATPAY_SMS_SECRET_KEY: z.string().optional(),
+  CHATPAY_SMS_FROM: z
+    .string()
+    .regex(/^[0-9]{3,15}$/, "must be the digits of a number that is registered with SENS")
+    .optional(),
+  /** Above this many won a payment needs the payer's PIN; with 0 each does, and none if it is not set. */
+  CHATPAY_PIN_ABOVE: z
+    .string()
+    .regex(/^[0-9]{1,18}$/, "must be an amount in won")
+    .transform(BigInt)
+    .optional(),
   /** What access tokens name as their issuer and audience. */
   CHATPAY_ISSUER: z.string().min(1).default("chatpay"),
-  /** Signs access tokens: the seed of an Ed25519 key. */
+  /**
+   * Signs access tokens: the seed of an Ed25519 key. To put a new one in its place without signing anybody out:
+   * 1. Name the new one in CHATPAY_TOKEN_SECRETS_ACCEPTED and restart every process; each still signs with the old one.
+   * 2. Let 5 minutes go by, in which others fetch /.well-known/jwks.json anew. Then swap the two, the old one into
+   *    the list, and restart every process: whichever signs a token, all of them accept it.
+   * 3. After 15 minutes no token of the old one is left. Take it out of the list and restart.
+   */
   CHATPAY_TOKEN_SECRET: secret.optional(),
+  /** Sign nothing, but access tokens that they signed are accepted: the next one or the one before, comma separated. */
+  CHATPAY_TOKEN_SECRETS_ACCEPTED: list.pipe(z.array(secret)),
   /** Keys the hashes of codes and addresses, and the making of refresh tokens. */
   CHATPAY_HASH_SECRET: secret.optional(),
   /** Signs what the servers behind a gateway are told of the caller, the same in all of them; without it they believe nothing. */
   CHATPAY_GATEWAY_SECRET: secret.optional(),
 });
+
+const SMS = [
+  "CHATPAY_SMS_URL",
+  "CHATPAY_SMS_SERVICE_ID",
+  "CHATPAY_SMS_ACCESS_KEY",
+  "CHATPAY_SMS_SECRET_KEY",
+  "CHATPAY_SMS_FROM",
+] as const;
 
 const SECRETS = ["CHATPAY_TOKEN_SECRET", "CHATPAY_HASH_SECRET"] as const;
 
@@ -124,6 +171,10 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
   ] as const) {
     if (given[one] !== undefined && given[other] === undefined) problems.push(`${other}: required with ${one}`);
   }
+  const smsGiven = SMS.find((name) => given[name] !== undefined);
+  for (const name of SMS) {
+    if (smsGiven && given[name] === undefined) problems.push(`${name}: required with ${smsGiven}`);
+  }
   const tls = readTls(given, problems);
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems.join("\n"));
 
@@ -141,6 +192,15 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
     tls,
     corsOrigins: values.CHATPAY_CORS_ORIGINS,
     trustedProxies: values.CHATPAY_TRUSTED_PROXIES,
+    rateLimits: {
+      read: values.CHATPAY_LIMIT_READ,
+      write: values.CHATPAY_LIMIT_WRITE,
+      enter: values.CHATPAY_LIMIT_ENTER,
+      service: values.CHATPAY_LIMIT_SERVICE,
+      partner: values.CHATPAY_LIMIT_PARTNER,
+      operator: values.CHATPAY_LIMIT_OPERATOR,
+      failedCredentials: values.CHATPAY_LIMIT_FAILED_CREDENTIALS,
+    },
     logLevel: values.CHATPAY_LOG_LEVEL,
     maxInFlight: values.CHATPAY_MAX_IN_FLIGHT,
     laneQueueMax: values.CHATPAY_LANE_QUEUE_MAX,
@@ -149,13 +209,22 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
     lameDuckMs: values.CHATPAY_LAME_DUCK_MS,
     smtpUrl: values.CHATPAY_SMTP_URL,
     mailFrom: values.CHATPAY_MAIL_FROM,
+    sms: smsOf(values),
+    pinAbove: values.CHATPAY_PIN_ABOVE,
     issuer: values.CHATPAY_ISSUER,
     tokenSecret: values.CHATPAY_TOKEN_SECRET ?? randomBytes(32),
+    acceptedTokenSecrets: values.CHATPAY_TOKEN_SECRETS_ACCEPTED,
     hashSecret: values.CHATPAY_HASH_SECRET ?? randomBytes(32),
     gatewaySecret: values.CHATPAY_GATEWAY_SECRET,
     /** The secrets that this process made up; whatever they sign or hash ends with it. */
     madeUpSecrets: SECRETS.filter((name) => given[name] === undefined),
   };
+}
+
+function smsOf(values: z.infer<typeof environment>) {
+  const [url, serviceId, accessKey, secretKey, from] = SMS.map((name) => values[name]);
+  if (!url || !serviceId || !accessKey || !secretKey || !from) return undefined;
+  return { url, serviceId, accessKey, secretKey, from };
 }
 
 /** The addresses alone, for the commands that do not serve. Both throw a ConfigError. */

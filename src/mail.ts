@@ -5,6 +5,7 @@ export interface Mail {
   to: string;
   subject: string;
   text: string;
+  html: string;
 }
 
 /** Sends mail over SMTP. */
@@ -27,9 +28,17 @@ export function openMailer({ smtpUrl, mailFrom }: Pick<Config, "smtpUrl" | "mail
     socketTimeout: CONNECTION_TIMEOUT_MS,
   });
   return {
-    async send({ to, subject, text }) {
-      // As an object: an address in a string may name several recipients.
-      await transport.sendMail({ from: mailFrom, to: { name: "", address: to }, subject, text });
+    async send({ to, subject, text, html }) {
+      await transport.sendMail({
+        from: mailFrom,
+        // As an object: an address in a string may name several recipients.
+        to: { name: "", address: to },
+        subject,
+        text,
+        html,
+        // Nobody's notice of absence answers it.
+        headers: { "Auto-Submitted": "auto-generated" },
+      });
     },
     close: () => transport.close(),
   };

@@ -33,6 +33,12 @@ export function createMetrics() {
     labelNames: ["kind"],
     registers,
   });
+  const messages = new Counter({
+    name: "chatpay_messages_total",
+    help: "Mails and text messages, by what became of them: sent or failed.",
+    labelNames: ["channel", "outcome"],
+    registers,
+  });
 
   const records = new Counter({
     name: "chatpay_audit_records_total",
@@ -45,6 +51,9 @@ export function createMetrics() {
     registry,
     observeAudit(outcome: "written" | "lost" | "dropped", count: number) {
       records.inc({ outcome }, count);
+    },
+    observeMessage(channel: string, outcome: "sent" | "failed") {
+      messages.inc({ channel, outcome });
     },
     observeBatch(batch: { commands: number; postings: number; seconds: number }) {
       commands.observe(batch.commands);

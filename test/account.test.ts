@@ -7,12 +7,13 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { AccountService, CodePurpose } from "../gen/chatpay/account/v1/account_pb.ts";
 import { ErrorInfoSchema, Reason } from "../gen/chatpay/error/v1/error_pb.ts";
 import { RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
+import { addressOf } from "../src/account/address.ts";
 import { openAttempts } from "../src/account/attempts.ts";
 import { createAuthenticate } from "../src/account/authenticate.ts";
 import { openCodes } from "../src/account/codes.ts";
-import { keyedHash } from "../src/account/hash.ts";
 import { hashPassword, verifyPassword } from "../src/account/passwords.ts";
-import { createKey, isKeyText, listKeys, revokeKey } from "../src/key/key.ts";
+import { createKey, listKeys, revokeKey } from "../src/key/key.ts";
+import { isKeyText } from "../src/key/text.ts";
 import { unpackEvents } from "../src/ledger/queries.ts";
 import { openPartner, openWallet } from "./support/people.ts";
 import { type Credential, startServer, type TestServer } from "./support/server.ts";
@@ -42,7 +43,7 @@ afterAll(async () => {
 const accounts = (credential: Credential = {}, at = server) => at.client(AccountService, credential);
 const newAddress = () => `${randomUUID()}@example.com`;
 
-const sendCode = (email: string) => accounts().sendCode({ email, purpose: CodePurpose.SIGN_UP });
+const sendCode = (email: string) => accounts().sendCode({ email, purpose: CodePurpose.SIGN_UP, language: "en" });
 
 /** The texts of the mails to the address, newest first. */
 async function mailsTo(email: string): Promise<string[]> {
@@ -169,11 +170,12 @@ test("a code works once, for its address only", async () => {
 
 test("a code works for its purpose only", async () => {
   const codes = openCodes(server.app);
-  const emailKey = randomBytes(16);
-  const { code } = await codes.make({ emailKey, purpose: CodePurpose.SIGN_UP });
+  const address = { key: randomBytes(16) };
+  const { code } = await codes.make({ address, purpose: CodePurpose.SIGN_UP });
+  const spend = (purpose: CodePurpose) => codes.spend({ address, purpose }, code, () => Promise.resolve("spent"));
 
-  expect(await reasonOf(codes.prove({ emailKey, purpose: CodePurpose.UNSPECIFIED }, code))).toBe(Reason.CODE_INVALID);
-  await codes.prove({ emailKey, purpose: CodePurpose.SIGN_UP }, code);
+  expect(await reasonOf(spend(CodePurpose.SIGN_IN))).toBe(Reason.CODE_INVALID);
+  expect(await spend(CodePurpose.SIGN_UP)).toBe("spent");
 });
 
 test("a code stands five tries", async () => {
@@ -232,9 +234,9 @@ test("twenty sign-ups with one code open one account", async () => {
 
 test("an address has one account, which only the right code tells", async () => {
   const { account, ...person } = await signUp();
-  const emailKey = keyedHash(server.app.config.hashSecret, "email", person.email).subarray(0, 16);
+  const address = addressOf(server.app.config.hashSecret, { email: person.email, phone: "" });
   await ageCodes(MINUTE_MS);
-  const { code } = await openCodes(server.app).make({ emailKey, purpose: CodePurpose.SIGN_UP });
+  const { code } = await openCodes(server.app).make({ address, purpose: CodePurpose.SIGN_UP });
 
   const wrongCode = code === "000000" ? "000001" : "000000";
   expect(await reasonOf(accounts().signUp({ ...person, code: wrongCode }))).toBe(Reason.CODE_INVALID);
@@ -257,15 +259,18 @@ test("a password that is the address is refused, and costs no code", async () =>
 
 test("without Redis no code is sent or proved, and passwords still work", async () => {
   await withoutRedis(async (app) => {
-    const claim = { emailKey: randomBytes(16), purpose: CodePurpose.SIGN_UP };
+    const address = { key: randomBytes(16) };
+    const claim = { address, purpose: CodePurpose.SIGN_UP };
     expect(await reasonOf(openCodes(app).make(claim))).toBe(Reason.DEPENDENCY_UNAVAILABLE);
-    expect(await reasonOf(openCodes(app).prove(claim, "123456"))).toBe(Reason.DEPENDENCY_UNAVAILABLE);
+    const spend = openCodes(app).spend(claim, "123456", () => Promise.resolve());
+    expect(await reasonOf(spend)).toBe(Reason.DEPENDENCY_UNAVAILABLE);
 
     const attempts = openAttempts(app);
-    for (let i = 0; i < 10; i += 1) await attempts.count(claim.emailKey);
-    expect(await reasonOf(attempts.count(claim.emailKey))).toBe(Reason.TOO_MANY_ATTEMPTS);
-    await attempts.forget(claim.emailKey);
-    await attempts.count(claim.emailKey);
+    const guess = (isRight: boolean) => attempts.guard({ address: address.key }, async () => isRight || undefined);
+    for (let i = 0; i < 10; i += 1) expect(await reasonOf(guess(false))).toBe(Reason.SIGN_IN_FAILED);
+    expect(await reasonOf(guess(true))).toBe(Reason.TOO_MANY_ATTEMPTS);
+    await attempts.forget({ address: address.key });
+    expect(await guess(true)).toBe(true);
   });
 });
 
@@ -284,7 +289,7 @@ test("asking for a code answers the same for an address with an account, whose o
   expect(sinceKnown).toBe(sinceUnknown);
   await ageCodes(MINUTE_MS);
   const told = await codeMail(email);
-  expect(told).toContain("has an account");
+  expect(told).toContain("already has an account");
   expect(told).not.toMatch(/\d{6}/);
 });
 

@@ -1,119 +1,181 @@
-import { Code, ConnectError } from "@connectrpc/connect";
 import { Account_State, CodePurpose } from "../../gen/chatpay/account/v1/account_pb.ts";
 import { Wallet_Kind } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { App } from "../app.ts";
-import { transact } from "../db/database.ts";
 import type { AccountRow } from "../db/schema.ts";
-import { accountNotFound, addressTaken, overloaded, signInFailed } from "../errors.ts";
+import { accountNotFound, addressTaken, codeInvalid, signInFailed } from "../errors.ts";
+import type { Books } from "../ledger/books.ts";
 import type { Command } from "../ledger/command.ts";
-import type { Mail } from "../mail.ts";
+import type { Person } from "../rpc/caller.ts";
+import { type Address, columnsOf, hasAddress } from "./address.ts";
 import { openAttempts } from "./attempts.ts";
 import { openCodes } from "./codes.ts";
-import { keyedHash } from "./hash.ts";
-import { checkPassword, hashPassword, verifyPassword } from "./passwords.ts";
-import { findAccount, findAccountByEmail, renameAccount } from "./queries.ts";
+import type { Message } from "./messages.ts";
+import { checkPassword, hashPassword, isOutdated, verifyPassword } from "./passwords.ts";
+import { findAccount, findAccountByAddress, setPasswordHash } from "./queries.ts";
+import type { openSessions } from "./sessions.ts";
 
-const MAILS_MAX = 1_000;
-const OVERLOAD_RETRY_MS = 5_000;
+const LANGUAGE = "ko";
 
-/** Signs people up and in. Nothing here tells a stranger whether an address has an account. */
-export function openAccounts(app: App) {
-  const { config, db, lane, log, mailer } = app;
+/** Signs people up and in, and changes what they are known by. Nothing here tells a stranger whether an address has an account. */
+export function openAccounts(app: App, sessions: Pick<ReturnType<typeof openSessions>, "endAll">) {
+  const { db, lane, messenger } = app;
   const codes = openCodes(app);
   const attempts = openAttempts(app);
-  let mails = 0;
 
-  const emailKeyOf = (email: string) =>
-    keyedHash(config.hashSecret, "email", email.trim().toLowerCase()).subarray(0, 16);
-
-  /** Tells the owner of the address the code, or that there is nothing to sign up for. */
-  async function mailCode(email: string, emailKey: Buffer, code: string) {
-    mails += 1;
-    try {
-      const account = await findAccountByEmail(db, emailKey);
-      await mailer.send({ to: email, ...(account ? KNOWN_ADDRESS : codeMail(code)) });
-    } catch (error) {
-      // What a mail server says may repeat the address.
-      log.error({ reason: reasonOf(error) }, "a mail was not sent");
-    } finally {
-      mails -= 1;
-    }
+  async function getOpen(accountId: bigint): Promise<AccountRow> {
+    const account = await findAccount(db, accountId);
+    if (account?.state !== Account_State.OPEN) throw accountNotFound(accountId);
+    return account;
   }
 
-  async function judge(emailKey: Buffer, password: string) {
-    const account = await findAccountByEmail(db, emailKey);
-    return { account, isRight: await verifyPassword(password, account?.passwordHash) };
+  /** Somebody who is signed in shows that they know the password, if there is one. */
+  async function provePassword({ id, passwordHash }: AccountRow, password: string) {
+    if (passwordHash === "") return;
+    await attempts.guard({ accountId: id }, async () => (await verifyPassword(password, passwordHash)) || undefined);
+  }
+
+  /** A password whose hash was made at another cost is hashed again, now that it is known. */
+  async function renewHash(account: AccountRow, password: string): Promise<AccountRow> {
+    if (!isOutdated(account.passwordHash)) return account;
+    // When there is too much to hash, the next sign-in does it.
+    const passwordHash = await hashPassword(password).catch(() => undefined);
+    if (passwordHash === undefined) return account;
+    if (await setPasswordHash(db, account, passwordHash)) return { ...account, passwordHash };
+    // Another sign-in came first, or another password.
+    const current = await findAccount(db, account.id);
+    if (!(await verifyPassword(password, current?.passwordHash)) || !current) throw signInFailed();
+    return current;
   }
 
   return {
-    /** The code is mailed after the answer, whose content and time say nothing of the address. Needs Redis. */
-    async sendCode(email: string, purpose: CodePurpose) {
-      if (mails >= MAILS_MAX) throw overloaded(OVERLOAD_RETRY_MS);
-      const emailKey = emailKeyOf(email);
-      const { code, ...times } = await codes.make({ emailKey, purpose });
-      void mailCode(email, emailKey, code);
+    /**
+     * The message is written and sent after the answer, whose content and time say nothing of the address. Throws
+     * TOO_MANY_ATTEMPTS, OVERLOADED, DEPENDENCY_UNAVAILABLE.
+     */
+    async sendCode(address: Address, purpose: CodePurpose, language: string) {
+      messenger.check(address.kind);
+      const { code, ...times } = await codes.make({ address, purpose });
+      messenger.post(address.kind, async () => {
+        const account = await findAccountByAddress(db, address);
+        const message = codeMessage(purpose, code, account !== undefined);
+        const to = { ...addressesOf(address), language: language || account?.language || LANGUAGE };
+        return message && { to, message };
+      });
       return times;
     },
 
     /** Opens an account for whoever has the code. Throws CODE_INVALID, PASSWORD_TOO_SIMPLE, ADDRESS_TAKEN. */
-    async signUp({ email, code, password, displayName }: NewPerson): Promise<AccountRow> {
-      checkPassword(password, email);
-      const emailKey = emailKeyOf(email);
+    async signUp(address: Address, { code, password, displayName, language }: NewPerson): Promise<AccountRow> {
+      checkPassword(password, addressesOf(address));
       // Before the code is spent: a server that has too much to hash must not cost it.
-      const passwordHash = await hashPassword(password);
-      await codes.prove({ emailKey, purpose: CodePurpose.SIGN_UP }, code);
-      try {
-        const { value } = await lane.submit(
-          openAccount({ email, emailKey, passwordHash, displayName, language: "ko" }),
-        );
+      const passwordHash = password && (await hashPassword(password));
+      return codes.spend({ address, purpose: CodePurpose.SIGN_UP }, code, async () => {
+        const person = { passwordHash, displayName, language: language || LANGUAGE };
+        const { value } = await lane.submit(openAccount(address, person));
         return value;
-      } catch (error) {
-        // Whoever is told to try again needs the code again.
-        if (isPassing(error)) await codes.restore({ emailKey, purpose: CodePurpose.SIGN_UP }, code);
-        throw error;
-      }
+      });
     },
 
     /** Throws SIGN_IN_FAILED, TOO_MANY_ATTEMPTS. */
-    async signIn(email: string, password: string): Promise<AccountRow> {
-      const emailKey = emailKeyOf(email);
-      await attempts.count(emailKey);
-      const { account, isRight } = await judge(emailKey, password).catch(async (error: unknown) => {
-        await attempts.giveBack(emailKey);
-        throw error;
+    async signIn(address: Address, password: string): Promise<AccountRow> {
+      const account = await attempts.guard({ address: address.key }, async () => {
+        const found = await findAccountByAddress(db, address);
+        return (await verifyPassword(password, found?.passwordHash)) ? found : undefined;
       });
-      if (!account || !isRight) throw signInFailed();
-      await attempts.forget(emailKey);
-      return account;
+      return renewHash(account, password);
     },
 
-    /** Changes what is given of the profile. */
-    updateProfile(accountId: bigint, { displayName }: { displayName?: string }): Promise<AccountRow> {
-      return transact(db, async (trx) => {
-        if (displayName !== undefined) await renameAccount(trx, accountId, displayName, new Date());
-        const account = await findAccount(trx, accountId);
-        if (!account) throw accountNotFound(accountId);
-        return account;
+    /** Throws CODE_INVALID, also when no account has the address. */
+    signInWithCode: (address: Address, code: string): Promise<AccountRow> =>
+      codes.spend({ address, purpose: CodePurpose.SIGN_IN }, code, () => findProved(address)),
+
+    /** Sets a new password and ends all sessions. Throws CODE_INVALID, PASSWORD_TOO_SIMPLE. */
+    async resetPassword(address: Address, code: string, password: string) {
+      checkPassword(password, addressesOf(address));
+      const passwordHash = await hashPassword(password);
+      const account = await codes.spend({ address, purpose: CodePurpose.RESET_PASSWORD }, code, async () => {
+        const found = await findProved(address);
+        // Only here, because it tells which addresses belong together.
+        checkPassword(password, found);
+        if (!(await setPasswordHash(db, found, passwordHash))) throw codeInvalid();
+        await sessions.endAll(found.id);
+        return found;
       });
+      for (const key of [account.emailKey, account.phoneKey]) if (key) await attempts.forget({ address: key });
+      messenger.tell(account, { is: "password_changed" });
+    },
+
+    /** Sets a new password and ends all other sessions. Throws SIGN_IN_FAILED, PASSWORD_TOO_SIMPLE, TOO_MANY_ATTEMPTS. */
+    async changePassword({ accountId, sessionId }: Person, before: string, after: string) {
+      const account = await getOpen(accountId);
+      await provePassword(account, before);
+      checkPassword(after, account);
+      // Whoever has set another meanwhile came first.
+      if (!(await setPasswordHash(db, account, await hashPassword(after)))) throw signInFailed();
+      await sessions.endAll(accountId, sessionId);
+      messenger.tell(account, { is: "password_changed" });
+    },
+
+    /** Throws CODE_INVALID, ADDRESS_TAKEN, SIGN_IN_FAILED, TOO_MANY_ATTEMPTS. */
+    async changeAddress({ accountId }: Person, address: Address, code: string, password: string): Promise<AccountRow> {
+      const before = await getOpen(accountId);
+      await provePassword(before, password);
+      const claim = { address, purpose: CodePurpose.CHANGE_ADDRESS };
+      const { value } = await codes.spend(claim, code, () => lane.submit(changeAddress(accountId, address)));
+      if (!hasAddress(before, address)) {
+        const message: Message = { is: "address_changed", kind: address.kind };
+        messenger.tell({ ...before, email: "" }, message);
+        messenger.tell({ ...before, phone: "" }, message);
+      }
+      return value;
+    },
+
+    /** Changes what is given of the profile. Throws ACCOUNT_NOT_FOUND. */
+    async updateProfile(accountId: bigint, { displayName, language }: Partial<Profile>): Promise<AccountRow> {
+      if (displayName === undefined && language === undefined) return getOpen(accountId);
+      const { value } = await lane.submit(updateProfile(accountId, { displayName, language }));
+      return value;
     },
   };
+
+  /** The account of an address that was proved. */
+  async function findProved(address: Address): Promise<AccountRow> {
+    const account = await findAccountByAddress(db, address);
+    if (account?.state !== Account_State.OPEN) throw codeInvalid();
+    return account;
+  }
 }
 
 export interface NewPerson {
-  email: string;
   code: string;
+  /** Empty for somebody who signs in with codes. */
   password: string;
   displayName: string;
+  /** Empty for Korean. */
+  language: string;
+}
+
+/** An address alone, as accounts and recipients have theirs. */
+const addressesOf = ({ kind, text }: Address) => ({ email: "", phone: "", [kind]: text });
+
+type Profile = Pick<AccountRow, "displayName" | "language">;
+
+/**
+ * What the owner of the address is told. For what needs an account, an address without one is sent nothing: it
+ * may belong to anybody.
+ */
+function codeMessage(purpose: CodePurpose, code: string, isKnown: boolean): Message | undefined {
+  const isForNew = purpose === CodePurpose.SIGN_UP || purpose === CodePurpose.CHANGE_ADDRESS;
+  if (isForNew !== isKnown) return { is: "code", purpose, code };
+  return isKnown ? { is: "known_address" } : undefined;
 }
 
 /** An account with its main wallet. An address has one open account. */
-export function openAccount(person: NewAccount): Command<AccountRow> {
-  const { email = "", emailKey = null, phone = "", phoneKey = null } = person;
-  const { passwordHash, displayName, language } = person;
+export function openAccount(address: Address, person: NewAccount): Command<AccountRow> {
   return {
     touches: {},
     once: {
-      ...(emailKey ? { by: "accountEmail", key: emailKey } : { by: "accountPhone", key: phoneKey ?? Buffer.alloc(16) }),
+      ...onceOf(address),
       repeat() {
         throw addressTaken();
       },
@@ -124,13 +186,12 @@ export function openAccount(person: NewAccount): Command<AccountRow> {
       books.tell("account.opened", [id], { accountId: id, mainWalletId });
       const account = books.insert("account", {
         id,
-        email,
-        emailKey,
-        phone,
-        phoneKey,
-        passwordHash,
-        displayName,
-        language,
+        email: "",
+        emailKey: null,
+        phone: "",
+        phoneKey: null,
+        ...columnsOf(address),
+        ...person,
         state: Account_State.OPEN,
         mainWalletId,
         identityId: null,
@@ -147,27 +208,42 @@ export function openAccount(person: NewAccount): Command<AccountRow> {
   };
 }
 
-/** Who opens an account: with an e-mail address or with a phone number, and its keyed hash. */
-type NewAccount = Pick<AccountRow, "passwordHash" | "displayName" | "language"> &
-  Partial<Pick<AccountRow, "email" | "emailKey" | "phone" | "phoneKey">>;
+type NewAccount = Pick<AccountRow, "passwordHash" | "displayName" | "language">;
 
-const codeMail = (code: string): Omit<Mail, "to"> => ({
-  subject: "Your ChatPay code",
-  text: `${code} is your code to sign up for ChatPay. It works once, for 10 minutes.
+const onceOf = ({ kind, key }: Address) => ({ by: kind === "email" ? "accountEmail" : "accountPhone", key }) as const;
 
-Nobody from ChatPay will ask you for it. If you did not want to sign up, there is nothing to do.
-`,
+/** The account has the address from now on, in place of the one of its kind before. */
+const changeAddress = (accountId: bigint, address: Address): Command<AccountRow> => ({
+  touches: { account: [accountId] },
+  once: {
+    ...onceOf(address),
+    repeat(owner) {
+      if (owner.id !== accountId) throw addressTaken();
+      return owner;
+    },
+  },
+  decide(books) {
+    const account = openRow(books, accountId);
+    if (hasAddress(account, address)) return account;
+    books.tell("account.address_changed", [accountId], { accountId, address: address.kind });
+    return books.updateAccount(accountId, columnsOf(address));
+  },
 });
 
-const KNOWN_ADDRESS: Omit<Mail, "to"> = {
-  subject: "You have a ChatPay account",
-  text: `Somebody wanted to sign up for ChatPay with this address, which has an account. If it was you, sign in instead.
+const updateProfile = (accountId: bigint, change: Partial<Profile>): Command<AccountRow> => ({
+  touches: { account: [accountId] },
+  decide(books) {
+    const { displayName, language } = openRow(books, accountId);
+    books.tell("account.updated", [accountId], { accountId });
+    return books.updateAccount(accountId, {
+      displayName: change.displayName ?? displayName,
+      language: change.language ?? language,
+    });
+  },
+});
 
-If it was not you, there is nothing to do.
-`,
-};
-
-const reasonOf = (error: unknown) => (error instanceof Error && "code" in error ? error.code : "unknown");
-
-const isPassing = (error: unknown) =>
-  error instanceof ConnectError && (error.code === Code.Unavailable || error.code === Code.ResourceExhausted);
+function openRow(books: Books, accountId: bigint): AccountRow {
+  const account = books.account(accountId);
+  if (account.state !== Account_State.OPEN) throw accountNotFound(accountId);
+  return account;
+}

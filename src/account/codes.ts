@@ -1,27 +1,33 @@
 import { randomInt, timingSafeEqual } from "node:crypto";
-import { type CodePurpose } from "../../gen/chatpay/account/v1/account_pb.ts";
+import type { CodePurpose } from "../../gen/chatpay/account/v1/account_pb.ts";
 import type { App } from "../app.ts";
 import { codeInvalid, dependencyUnavailable, tooManyAttempts } from "../errors.ts";
+import type { Address } from "./address.ts";
 import { keyedHash } from "./hash.ts";
 
 const CODE_MS = 10 * 60_000;
 const RESEND_MS = 60_000;
 const TRIES_MAX = 5;
+/** Five guesses a minute, day after day, would find one in a million codes; and nobody wants more mail than this. */
+const SENT_MAX = 20;
+const SENT_MS = 24 * 60 * 60_000;
 
 /** What a code proves: that somebody reads what is sent to the address, for one purpose. */
 export interface Claim {
-  /** The keyed hash of the address. */
-  emailKey: Buffer;
+  address: Pick<Address, "key">;
   purpose: CodePurpose;
 }
 
 /**
  * A code is one hash in Redis: its keyed hash, and the tries that are left. The key stays when the code is
- * used or out of tries, because its age tells when the next may be sent.
+ * used or out of tries, because its age tells when the next may be sent. Beside it stands how many were sent to
+ * the address, for any purpose, since one was last proved.
  */
 const SEND = `
 local wait = redis.call('pttl', KEYS[1]) - (ARGV[3] - ARGV[4])
 if wait > 0 then return wait end
+if tonumber(redis.call('get', KEYS[2]) or 0) >= tonumber(ARGV[5]) then return redis.call('pttl', KEYS[2]) end
+if redis.call('incr', KEYS[2]) == 1 then redis.call('pexpire', KEYS[2], ARGV[6]) end
 redis.call('hset', KEYS[1], 'code', ARGV[1], 'tries', ARGV[2])
 redis.call('pexpire', KEYS[1], ARGV[3])
 return 0`;
@@ -33,49 +39,57 @@ return redis.call('hget', KEYS[1], 'code')`;
 
 const USE = `
 if redis.call('hget', KEYS[1], 'code') ~= ARGV[1] then return 0 end
+redis.call('del', KEYS[2])
 return redis.call('hdel', KEYS[1], 'code')`;
 
 const RESTORE = `
-if redis.call('exists', KEYS[1]) == 1 then redis.call('hset', KEYS[1], 'code', ARGV[1]) end
+if redis.call('exists', KEYS[1]) == 1 then redis.call('hsetnx', KEYS[1], 'code', ARGV[1]) end
 return 1`;
 
 /** 6-digit codes. Without Redis none can be sent or proved. */
 export function openCodes({ redis, config, log }: App) {
-  const keyOf = ({ emailKey, purpose }: Claim) => `chatpay:code:${purpose}:${emailKey.toString("hex")}`;
+  const keyOf = ({ address, purpose }: Claim) => `chatpay:code:${purpose}:${address.key.toString("hex")}`;
+  const countOf = ({ address }: Claim) => `chatpay:codes:${address.key.toString("hex")}`;
 
   const hashOf = (claim: Claim, code: string) =>
     keyedHash(config.hashSecret, "code", `${keyOf(claim)}:${code}`).toString("hex");
 
   async function run(script: string, claim: Claim, ...args: (string | number)[]): Promise<unknown> {
     try {
-      return await redis.eval(script, 1, keyOf(claim), ...args);
+      return await redis.eval(script, 2, keyOf(claim), countOf(claim), ...args);
     } catch (err) {
       log.warn({ err }, "Redis did not take a code");
       throw dependencyUnavailable("redis");
     }
   }
 
+  /** Uses the code up: of many who prove it at once, one succeeds. */
+  async function prove(claim: Claim, code: string) {
+    const stored = await run(TRY, claim);
+    const given = hashOf(claim, code);
+    if (typeof stored !== "string" || !timingSafeEqual(Buffer.from(stored), Buffer.from(given))) throw codeInvalid();
+    if ((await run(USE, claim, stored)) === 0) throw codeInvalid();
+  }
+
   return {
-    /** Makes a new code in place of the one before. Throws TOO_MANY_ATTEMPTS when that is too young. */
+    /** Makes a new code in place of the one before. Throws TOO_MANY_ATTEMPTS when that is too young, or one of too many. */
     async make(claim: Claim) {
       const code = String(randomInt(1_000_000)).padStart(6, "0");
       const now = Date.now();
-      const waitMs = await run(SEND, claim, hashOf(claim, code), TRIES_MAX, CODE_MS, RESEND_MS);
+      const waitMs = await run(SEND, claim, hashOf(claim, code), TRIES_MAX, CODE_MS, RESEND_MS, SENT_MAX, SENT_MS);
       if (Number(waitMs) > 0) throw tooManyAttempts(Number(waitMs));
       return { code, expireTime: new Date(now + CODE_MS), resendTime: new Date(now + RESEND_MS) };
     },
 
-    /** Proves the claim, and uses the code up: of many who prove it at once, one succeeds. Throws CODE_INVALID. */
-    async prove(claim: Claim, code: string) {
-      const stored = await run(TRY, claim);
-      const given = hashOf(claim, code);
-      if (typeof stored !== "string" || !timingSafeEqual(Buffer.from(stored), Buffer.from(given))) throw codeInvalid();
-      if ((await run(USE, claim, stored)) === 0) throw codeInvalid();
-    },
-
-    /** Makes a code that was used good again, when what it was used for did not happen. */
-    async restore(claim: Claim, code: string) {
-      await run(RESTORE, claim, hashOf(claim, code));
+    /** Does what the code is needed for. The code is used, unless that fails: then it is as good as before. Throws CODE_INVALID. */
+    async spend<T>(claim: Claim, code: string, work: () => Promise<T>): Promise<T> {
+      await prove(claim, code);
+      try {
+        return await work();
+      } catch (error) {
+        await run(RESTORE, claim, hashOf(claim, code)).catch(() => undefined);
+        throw error;
+      }
     },
   };
 }

@@ -1,6 +1,8 @@
 import { type Argon2Parameters, argon2, randomBytes, timingSafeEqual } from "node:crypto";
 import { promisify } from "node:util";
-import { overloaded, passwordTooSimple } from "../errors.ts";
+import { passwordTooSimple } from "../errors.ts";
+import type { Recipient } from "./messenger.ts";
+import { openTurns } from "./turns.ts";
 
 /** OWASP's smallest: 19 MiB, two passes. Kept in each hash, so that they can grow. */
 const COST = { memory: 19_456, passes: 2, parallelism: 1 };
@@ -13,23 +15,11 @@ const WAITING_MAX = 100;
 const OVERLOAD_RETRY_MS = 1_000;
 
 const deriveKey = promisify(argon2);
-const waiting: (() => void)[] = [];
-let running = 0;
+const turns = openTurns({ running: RUNNING_MAX, waiting: WAITING_MAX, retryAfterMs: OVERLOAD_RETRY_MS });
 
-async function derive(password: string, parameters: Omit<Argon2Parameters, "message">): Promise<Buffer> {
-  if (running === RUNNING_MAX) {
-    if (waiting.length === WAITING_MAX) throw overloaded(OVERLOAD_RETRY_MS);
-    await new Promise<void>((resolve) => waiting.push(resolve));
-  } else running += 1;
-  try {
-    // The same word may be typed in composed or decomposed letters.
-    return await deriveKey("argon2id", { ...parameters, message: password.normalize("NFKC") });
-  } finally {
-    const next = waiting.shift();
-    if (next) next();
-    else running -= 1;
-  }
-}
+const derive = (password: string, parameters: Omit<Argon2Parameters, "message">): Promise<Buffer> =>
+  // The same word may be typed in composed or decomposed letters.
+  turns.take(() => deriveKey("argon2id", { ...parameters, message: password.normalize("NFKC") }));
 
 /** The password's Argon2id hash as a PHC string. */
 export async function hashPassword(password: string): Promise<string> {
@@ -37,11 +27,16 @@ export async function hashPassword(password: string): Promise<string> {
   return phc(salt, await derive(password, { ...COST, nonce: salt, tagLength: HASH_BYTES }));
 }
 
+/** What each of our hashes begins with. */
+const PARAMETERS = `$argon2id$v=19$m=${COST.memory},t=${COST.passes},p=${COST.parallelism}$`;
+
 function phc(salt: Buffer, hash: Buffer): string {
-  const { memory, passes, parallelism } = COST;
   const [saltText, hashText] = [salt, hash].map((bytes) => bytes.toString("base64").replaceAll("=", ""));
-  return `$argon2id$v=19$m=${memory},t=${passes},p=${parallelism}$${saltText}$${hashText}`;
+  return `${PARAMETERS}${saltText}$${hashText}`;
 }
+
+/** Whether the hash was made at another cost than today's. */
+export const isOutdated = (stored: string): boolean => !stored.startsWith(PARAMETERS);
 
 const PHC = /^\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)$/;
 
@@ -49,8 +44,8 @@ const PHC = /^\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$([A-Za-z0-9+/]+)\$([A-Z
 const NOBODY = phc(randomBytes(SALT_BYTES), randomBytes(HASH_BYTES));
 
 /** Whether the password gives the hash. Without a hash it does not, and takes as long to say so. */
-export async function verifyPassword(password: string, stored = NOBODY): Promise<boolean> {
-  const [, memory, passes, parallelism, salt, hash] = PHC.exec(stored) ?? [];
+export async function verifyPassword(password: string, stored: string | undefined): Promise<boolean> {
+  const [, memory, passes, parallelism, salt, hash] = PHC.exec(stored || NOBODY) ?? [];
   if (salt === undefined || hash === undefined) throw new Error("a stored password hash is no PHC string");
   const expected = Buffer.from(hash, "base64");
   const derived = await derive(password, {
@@ -63,8 +58,13 @@ export async function verifyPassword(password: string, stored = NOBODY): Promise
   return timingSafeEqual(derived, expected);
 }
 
-/** Refuses the address itself, whole or in its first part. */
-export function checkPassword(password: string, email: string) {
-  const [typed, address] = [password, email].map((text) => text.trim().toLowerCase()) as [string, string];
-  if (typed === address || typed === address.slice(0, address.lastIndexOf("@"))) throw passwordTooSimple();
+/** Refuses an address of the person: an e-mail address whole or in its first part, a number however it is dialled. */
+export function checkPassword(password: string, addresses: Pick<Recipient, "email" | "phone">) {
+  const [typed, email] = [password, addresses.email].map((text) => text.normalize("NFKC").trim().toLowerCase()) as [
+    string,
+    string,
+  ];
+  if (email !== "" && (typed === email || typed === email.slice(0, email.lastIndexOf("@")))) throw passwordTooSimple();
+  const digits = /^[0-9+() -]+$/.test(typed) ? typed.replaceAll(/[^0-9]/g, "").replace(/^0+/, "") : "";
+  if (digits !== "" && addresses.phone.endsWith(digits)) throw passwordTooSimple();
 }

@@ -1,14 +1,19 @@
 import { Account_State } from "../../gen/chatpay/account/v1/account_pb.ts";
 import type { Db, Trx } from "../db/database.ts";
-import type { AccountRow, Row, SessionRow } from "../db/schema.ts";
+import type { AccountRow, IdentityRow, Row, SessionRow } from "../db/schema.ts";
+import type { Address } from "./address.ts";
 
 // Accounts
 
 export const findAccount = (db: Db, id: bigint): Promise<AccountRow | undefined> =>
   db.selectFrom("account").selectAll().where("id", "=", id).executeTakeFirst();
 
-export const findAccountByEmail = (db: Db, emailKey: Buffer): Promise<AccountRow | undefined> =>
-  db.selectFrom("account").selectAll().where("emailKey", "=", emailKey).executeTakeFirst();
+export const findAccountByAddress = (db: Db, { kind, key }: Address): Promise<AccountRow | undefined> =>
+  db
+    .selectFrom("account")
+    .selectAll()
+    .where(kind === "email" ? "emailKey" : "phoneKey", "=", key)
+    .executeTakeFirst();
 
 /** What acting for an account needs of it. */
 export const findOpenAccount = (db: Db, id: bigint): Promise<{ accountId: bigint; walletId: bigint } | undefined> =>
@@ -19,11 +24,99 @@ export const findOpenAccount = (db: Db, id: bigint): Promise<{ accountId: bigint
     .where("state", "=", Account_State.OPEN)
     .executeTakeFirst();
 
-export async function renameAccount(trx: Trx, id: bigint, displayName: string, now: Date): Promise<void> {
-  await trx.updateTable("account").set({ displayName, updateTime: now }).where("id", "=", id).execute();
+/** Whether the account was open and had the password that was known. */
+export async function setPasswordHash(
+  db: Db,
+  { id, passwordHash: before }: Pick<AccountRow, "id" | "passwordHash">,
+  passwordHash: string,
+): Promise<boolean> {
+  const { numUpdatedRows } = await db
+    .updateTable("account")
+    .set({ passwordHash })
+    .where("id", "=", id)
+    .where("passwordHash", "=", before)
+    .where("state", "=", Account_State.OPEN)
+    .executeTakeFirst();
+  return numUpdatedRows > 0n;
+}
+
+/** An account that is not closed, and is not until the commit. */
+export const lockOpenAccount = (trx: Trx, id: bigint): Promise<AccountRow | undefined> =>
+  trx
+    .selectFrom("account")
+    .selectAll()
+    .where("id", "=", id)
+    .where("state", "=", Account_State.OPEN)
+    .forUpdate()
+    .executeTakeFirst();
+
+export async function listWalletIds(db: Db, accountId: bigint): Promise<bigint[]> {
+  const wallets = await db.selectFrom("wallet").select("id").where("accountId", "=", accountId).execute();
+  return wallets.map(({ id }) => id);
+}
+
+// Identities
+
+export const findIdentity = (db: Db, identityKey: Buffer): Promise<IdentityRow | undefined> =>
+  db.selectFrom("identity").selectAll().where("identityKey", "=", identityKey).executeTakeFirst();
+
+/** The identity of this key: the one that is given, unless somebody was faster. */
+export async function keepIdentity(db: Db, identity: IdentityRow): Promise<IdentityRow> {
+  await db
+    .insertInto("identity")
+    .values(identity)
+    .onDuplicateKeyUpdate(({ ref }) => ({ id: ref("identity.id") }))
+    .execute();
+  return db
+    .selectFrom("identity")
+    .selectAll()
+    .where("identityKey", "=", identity.identityKey)
+    .executeTakeFirstOrThrow();
+}
+
+// PINs
+
+/** Whether the account is there to have it. */
+export async function setPinHash(db: Db, accountId: bigint, pinHash: string, now: Date): Promise<boolean> {
+  const { numUpdatedRows } = await db
+    .updateTable("account")
+    .set({ pinHash, pinTries: 0, updateTime: now })
+    .where("id", "=", accountId)
+    .where("state", "=", Account_State.OPEN)
+    .executeTakeFirst();
+  return numUpdatedRows > 0n;
+}
+
+export async function setPinTries(trx: Trx, accountId: bigint, pinTries: number): Promise<void> {
+  await trx.updateTable("account").set({ pinTries }).where("id", "=", accountId).execute();
+}
+
+/** A PIN that has changed meanwhile has tries of its own; so in the next. */
+export async function giveBackPinTry(db: Db, accountId: bigint, pinHash: string): Promise<void> {
+  await db
+    .updateTable("account")
+    .set((on) => ({ pinTries: on("pinTries", "-", 1) }))
+    .where("id", "=", accountId)
+    .where("pinHash", "=", pinHash)
+    .where("pinTries", ">", 0)
+    .execute();
+}
+
+export async function forgetPinTries(db: Db, accountId: bigint, pinHash: string): Promise<void> {
+  await db
+    .updateTable("account")
+    .set({ pinTries: 0 })
+    .where("id", "=", accountId)
+    .where("pinHash", "=", pinHash)
+    .execute();
 }
 
 // Sessions
+
+/** Where the person was is theirs, and goes with them. */
+export async function eraseSessions(db: Db, accountId: bigint): Promise<void> {
+  await db.updateTable("session").set({ device: "", ip: "" }).where("accountId", "=", accountId).execute();
+}
 
 export async function insertSession(trx: Trx, session: SessionRow): Promise<void> {
   await trx.insertInto("session").values(session).execute();

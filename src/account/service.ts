@@ -6,6 +6,7 @@ import {
   type Account_State,
   AccountSchema,
   type AccountService,
+  ClosingObstaclesSchema,
   type Session,
   SessionSchema,
   type Tokens,
@@ -13,17 +14,25 @@ import {
 } from "../../gen/chatpay/account/v1/account_pb.ts";
 import type { App } from "../app.ts";
 import type { AccountRow, SessionRow } from "../db/schema.ts";
-import { accountNotFound } from "../errors.ts";
+import { accountNotFound, accountNotSettled } from "../errors.ts";
 import { idOf } from "../id.ts";
 import { callerOf, payerOf, personOf } from "../rpc/caller.ts";
 import { originOf } from "../rpc/origin.ts";
 import { openAccounts } from "./account.ts";
+import { addressOf } from "./address.ts";
+import { type Obstacle, openClosing } from "./closing.ts";
+import { openIdentities } from "./identity.ts";
+import { openPins } from "./pin.ts";
 import { findAccount } from "./queries.ts";
 import { openSessions, type TokenPair } from "./sessions.ts";
 
 export const accountService = (app: App): ServiceImpl<typeof AccountService> => {
-  const accounts = openAccounts(app);
   const sessions = openSessions(app);
+  const accounts = openAccounts(app, sessions);
+  const pins = openPins(app);
+  const identities = openIdentities(app);
+  const closing = openClosing(app, sessions);
+  const address = (request: { email: string; phone: string }) => addressOf(app.config.hashSecret, request);
 
   /** The answer of every way in. */
   async function signIn({ device }: { device: string }, context: HandlerContext, enter: () => Promise<AccountRow>) {
@@ -33,13 +42,23 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
   }
 
   return {
-    async sendCode({ email, purpose }) {
-      const { expireTime, resendTime } = await accounts.sendCode(email, purpose);
+    async sendCode(request) {
+      const { purpose, language } = request;
+      const { expireTime, resendTime } = await accounts.sendCode(address(request), purpose, language);
       return { expireTime: timestampFromDate(expireTime), resendTime: timestampFromDate(resendTime) };
     },
 
-    signUp: (request, context) => signIn(request, context, () => accounts.signUp(request)),
-    signIn: (request, context) => signIn(request, context, () => accounts.signIn(request.email, request.password)),
+    signUp: (request, context) => signIn(request, context, () => accounts.signUp(address(request), request)),
+
+    signIn: (request, context) => signIn(request, context, () => accounts.signIn(address(request), request.password)),
+
+    signInWithCode: (request, context) =>
+      signIn(request, context, () => accounts.signInWithCode(address(request), request.code)),
+
+    async resetPassword(request) {
+      await accounts.resetPassword(address(request), request.code, request.newPassword);
+      return {};
+    },
 
     async refreshTokens({ refreshToken }, context) {
       return { tokens: toTokens(await sessions.refresh(refreshToken, originOf(context))) };
@@ -66,6 +85,27 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
       return { ended: await sessions.endAll(accountId, sessionId) };
     },
 
+    async changePassword({ password, newPassword }, context) {
+      await accounts.changePassword(personOf(context), password, newPassword);
+      return {};
+    },
+
+    async changeAddress(request, context) {
+      const { code, password } = request;
+      return { account: toAccount(await accounts.changeAddress(personOf(context), address(request), code, password)) };
+    },
+
+    async setPin(request, context) {
+      await pins.set(personOf(context).accountId, { address: address(request), code: request.code, pin: request.pin });
+      return {};
+    },
+
+    async setIdentity(request, context) {
+      const caller = callerOf(context);
+      if (caller.kind !== "service") throw new Error(`${caller.kind} says of nobody who they are`);
+      return { account: toAccount(await identities.set(caller, request, context)) };
+    },
+
     async getAccount({ accountId }, context) {
       const caller = callerOf(context);
       const own = "accountId" in caller ? caller.accountId : 0n;
@@ -77,6 +117,14 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
 
     async updateAccount(request, context) {
       return { account: toAccount(await accounts.updateProfile(payerOf(context).accountId, request)) };
+    },
+
+    async closeAccount(_request, context) {
+      const outcome = await closing.close(payerOf(context), context);
+      if ("account" in outcome) return { account: toAccount(outcome.account) };
+      const error = accountNotSettled();
+      error.details.push({ desc: ClosingObstaclesSchema, value: { obstacles: outcome.obstacles.map(toObstacle) } });
+      throw error;
     },
   };
 };
@@ -95,7 +143,13 @@ const toAccount = (row: AccountRow): Account =>
     mainWalletId: String(row.mainWalletId),
     createTime: timestampFromDate(row.createTime),
     updateTime: timestampFromDate(row.updateTime),
+    phone: row.phone,
+    language: row.language,
+    identified: row.identityId !== null,
+    hasPin: row.pinHash !== "",
   });
+
+const toObstacle = ({ kind, walletId, amount }: Obstacle) => ({ kind, walletId: String(walletId), amount });
 
 const toSession = (row: SessionRow, currentId: bigint): Session =>
   create(SessionSchema, {
