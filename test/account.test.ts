@@ -12,10 +12,8 @@ import { openAttempts } from "../src/account/attempts.ts";
 import { createAuthenticate } from "../src/account/authenticate.ts";
 import { openCodes } from "../src/account/codes.ts";
 import { hashPassword, verifyPassword } from "../src/account/passwords.ts";
-import { createKey, listKeys, revokeKey } from "../src/key/key.ts";
-import { isKeyText } from "../src/key/text.ts";
 import { unpackEvents } from "../src/ledger/queries.ts";
-import { openPartner, openWallet } from "./support/people.ts";
+import { openWallet } from "./support/people.ts";
 import { type Credential, startServer, type TestServer } from "./support/server.ts";
 
 const PASSWORD = "correct horse battery";
@@ -541,115 +539,6 @@ test("an access token that was not made as ours are is refused", async () => {
   };
   for (const [name, token] of Object.entries(forged)) {
     expect([name, await reasonOf(getOwn(token))]).toEqual([name, Reason.CREDENTIAL_INVALID]);
-  }
-});
-
-// API keys
-
-test("an API key has a checked form, is stored as a hash, and is known by its ending", async () => {
-  const { key, row } = await createKey(server.app, { kind: "service", name: "chat" });
-
-  expect(key).toMatch(/^cp_svc_[0-9A-Za-z]{36}$/);
-  expect(isKeyText(key)).toBe(true);
-  for (const at of [7, 20, 42]) {
-    const wrong = key[at] === "a" ? "b" : "a";
-    expect(isKeyText(key.slice(0, at) + wrong + key.slice(at + 1))).toBe(false);
-  }
-  expect(row.ending).toBe(key.slice(-4));
-  const stored = (await listKeys(server.app.db)).find(({ id }) => id === row.id);
-  expect(stored).toMatchObject({ name: "chat", ending: key.slice(-4), lastUseTime: null });
-  expect(stored?.keyHash.toString("latin1")).not.toContain(key);
-});
-
-test("an API key works until it is revoked, in every process", async () => {
-  const { accountId } = await openWallet(server);
-  const { key, row } = await createKey(server.app, { kind: "operator", name: "desk" });
-  const use = (at = server) => accounts({ bearer: key }, at).getAccount({ accountId: String(accountId) });
-  await Promise.all([use(), use(neighbour)]);
-
-  expect(await revokeKey(server.app, row.id)).toBe(true);
-
-  expect(await reasonOf(use())).toBe(Reason.CREDENTIAL_INVALID);
-  await expect.poll(() => reasonOf(use(neighbour)), { timeout: 1_000 }).toBe(Reason.CREDENTIAL_INVALID);
-  expect(await revokeKey(server.app, row.id)).toBe(false);
-});
-
-test("an API key ends at its time, known or not", async () => {
-  const { accountId } = await openWallet(server);
-  const expireTime = new Date(Date.now() + 1_000);
-  const { key } = await createKey(server.app, { kind: "operator", name: "short", expireTime });
-  const use = () => accounts({ bearer: key }).getAccount({ accountId: String(accountId) });
-
-  await use();
-  await sleep(expireTime.getTime() - Date.now() + 5);
-
-  expect(await reasonOf(use())).toBe(Reason.CREDENTIAL_INVALID);
-});
-
-test("the last use of an API key is noted", async () => {
-  const { accountId } = await openWallet(server);
-  const { key, row } = await createKey(server.app, { kind: "operator", name: "seen" });
-  const lastUse = async () => (await listKeys(server.app.db)).find(({ id }) => id === row.id)?.lastUseTime;
-
-  await accounts({ bearer: key }).getAccount({ accountId: String(accountId) });
-
-  await expect.poll(lastUse).toBeInstanceOf(Date);
-});
-
-test("the key of a partner names a partner that there is, and no other key names one", async () => {
-  const create = (kind: "partner" | "service", partnerId?: bigint) =>
-    createKey(server.app, { kind, name: "shop", partnerId });
-
-  expect(await reasonOf(create("partner", 1n))).toBe(Reason.PARTNER_NOT_FOUND);
-  await expect(create("partner")).rejects.toThrow("name one");
-  await expect(create("service", 1n)).rejects.toThrow("name one");
-});
-
-test("keys that nobody has are refused", async () => {
-  const wrongChecksum = `${server.keys.operator.slice(0, -1)}!`;
-  const unknown = "cp_opr_000000000000000000000000000000";
-
-  for (const bearer of [wrongChecksum, unknown, "cp_", "cp_svc_", `${server.keys.operator} `.repeat(2).trim()]) {
-    expect(await reasonOf(getOwn(bearer))).toBe(Reason.CREDENTIAL_INVALID);
-  }
-});
-
-// Acting for an account
-
-test("a chat server acts for the account that it names", async () => {
-  const { account } = await signUp();
-
-  const answer = await accounts({ bearer: server.keys.service, accountId: account.id }).getAccount({});
-
-  expect(answer.account).toEqual(account);
-});
-
-test("a chat server names exactly one account that there is", async () => {
-  const { accountId } = await openWallet(server);
-  const actAs = (named?: string) => accounts({ bearer: server.keys.service, accountId: named }).getAccount({});
-
-  const invalid = [undefined, "", "0", "-1", "1.0", "0x10", "me", `${accountId}, ${accountId}`, "1".repeat(20)];
-  for (const named of invalid) {
-    expect([named, await refusalOf(actAs(named))]).toMatchObject([
-      named,
-      { code: Code.InvalidArgument, reason: Reason.ACTING_ACCOUNT_INVALID },
-    ]);
-  }
-  for (const named of ["1", "9223372036854775807", "9999999999999999999"]) {
-    expect([named, await reasonOf(actAs(named))]).toEqual([named, Reason.ACCOUNT_NOT_FOUND]);
-  }
-});
-
-test("nobody but a chat server names an account to act for", async () => {
-  const { accountId } = await openWallet(server);
-  const { tokens } = await signUp();
-  const { bearer: partner, wallets } = await openPartner(server);
-  await wallets.listWallets({});
-
-  for (const bearer of [tokens.accessToken, server.keys.operator, partner]) {
-    for (let i = 0; i < 2; i += 1) {
-      expect(await reasonOf(accounts({ bearer, accountId }).getAccount({}))).toBe(Reason.ACTING_ACCOUNT_INVALID);
-    }
   }
 });
 
