@@ -1,0 +1,126 @@
+import { Account_State, ClosingObstacle_Kind } from "../../gen/chatpay/account/v1/account_pb.ts";
+import { Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
+import type { App } from "../app.ts";
+import type { AccountRow, WalletRow } from "../db/schema.ts";
+import { accountNotFound } from "../errors.ts";
+import type { AccountChange } from "../ledger/books.ts";
+import type { Command } from "../ledger/command.ts";
+import type { Call } from "../ledger/lane.ts";
+import { tellRevoked } from "../revocations.ts";
+import type { Recipient } from "./messenger.ts";
+import { eraseSessions, listWalletIds } from "./queries.ts";
+import type { openSessions } from "./sessions.ts";
+
+/** One thing to settle before the account closes. */
+export interface Obstacle {
+  kind: ClosingObstacle_Kind;
+  walletId: bigint;
+  /** 0 where it is not about money. */
+  amount: bigint;
+}
+
+/** What there is of an account that wants to close. */
+interface Leaving {
+  account: AccountRow;
+  wallets: WalletRow[];
+}
+
+type Rule = (leaving: Leaving) => Obstacle[];
+
+const withMoney: Rule = ({ wallets }) =>
+  wallets
+    .filter(({ balance }) => balance !== 0n)
+    .map(({ id: walletId, balance: amount }) => ({ kind: ClosingObstacle_Kind.BALANCE, walletId, amount }));
+
+const withHolds: Rule = ({ wallets }) =>
+  wallets
+    .filter(({ held }) => held !== 0n)
+    .map(({ id: walletId, held: amount }) => ({ kind: ClosingObstacle_Kind.HOLD, walletId, amount }));
+
+const frozen: Rule = ({ wallets }) =>
+  wallets
+    .filter(({ state }) => state === Wallet_State.FROZEN)
+    .map(({ id: walletId }) => ({ kind: ClosingObstacle_Kind.FROZEN, walletId, amount: 0n }));
+
+/** All that may stand in the way. What else can be open of an account is another rule, on rows that the command locks. */
+const RULES: Rule[] = [withMoney, withHolds, frozen];
+
+/** What must not outlive the account. Its identity stays: whoever comes back is the same person. */
+const ERASED: AccountChange = {
+  email: "",
+  emailKey: null,
+  phone: "",
+  phoneKey: null,
+  passwordHash: "",
+  displayName: "",
+  identityKey: null,
+  pinHash: "",
+  pinTries: 0,
+};
+
+/** The account as it is now, and whom to tell; or all that stands in the way. */
+export type Closing = { account: AccountRow; owner: Recipient } | { obstacles: Obstacle[] };
+
+/** Between reading which wallets an account has and locking them, another one was opened. */
+class WalletMissed extends Error {}
+
+/** The account and all its wallets close, and what says who it was is erased: all of it at once, or nothing. */
+export const closeAccount = (accountId: bigint, walletIds: bigint[], keyId?: bigint): Command<Closing> => ({
+  touches: { account: [accountId], wallet: walletIds },
+  decide(books) {
+    const account = books.account(accountId);
+    if (account.state !== Account_State.OPEN) throw accountNotFound(accountId);
+    if (account.walletCount !== walletIds.length) throw new WalletMissed();
+    const obstacles = RULES.flatMap((rule) => rule({ account, wallets: walletIds.map((id) => books.wallet(id)) }));
+    if (obstacles.length > 0) return { obstacles };
+
+    const { email, phone, language, mainWalletId } = account;
+    for (const id of walletIds) books.setState(id, Wallet_State.CLOSED);
+    books.tell("account.closed", [accountId], {
+      accountId,
+      mainWalletId,
+      ...(keyId !== undefined && { apiKeyId: keyId }),
+    });
+    const closed = books.updateAccount(accountId, { ...ERASED, state: Account_State.CLOSED });
+    return { account: closed, owner: { email, phone, language } };
+  },
+});
+
+/** Wallets are opened by hand, not hundreds a second. */
+const TRIES_MAX = 5;
+
+/** Closes accounts, and sees to what the books do not know. */
+export function openClosing(app: App, sessions: Pick<ReturnType<typeof openSessions>, "endAll">) {
+  const { db, lane, log, messenger } = app;
+
+  async function decide(accountId: bigint, keyId: bigint | undefined, call: Call): Promise<Closing> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        const walletIds = await listWalletIds(db, accountId);
+        const { value } = await lane.submit(closeAccount(accountId, walletIds, keyId), call);
+        return value;
+      } catch (error) {
+        if (attempt === TRIES_MAX || !(error instanceof WalletMissed)) throw error;
+      }
+    }
+  }
+
+  return {
+    /** Closes the account for good, or says what stands in the way. Throws ACCOUNT_NOT_FOUND when it is closed already. */
+    async close({ accountId, keyId }: { accountId: bigint; keyId?: bigint }, call: Call): Promise<Closing> {
+      const closing = await decide(accountId, keyId, call);
+      if ("obstacles" in closing) return closing;
+      // The closed account keeps everybody out by itself. Whatever fails from here on leaves nobody in, so the answer
+      // is that it is closed.
+      await tellRevoked(app, accountId);
+      try {
+        await sessions.endAll(accountId);
+        await eraseSessions(db, accountId);
+      } catch (err) {
+        log.error({ err, account: String(accountId) }, "the sessions of a closed account were not erased");
+      }
+      messenger.tell(closing.owner, { is: "account_closed" });
+      return closing;
+    },
+  };
+}
