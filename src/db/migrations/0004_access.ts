@@ -64,7 +64,8 @@ export async function up(db: Kysely<unknown>) {
       request_id  varchar(64)  character set ascii collate ascii_bin not null,
       primary key (id),
       key audit_record_account (account_id, id),
-      key audit_record_object (object_id, id)
+      key audit_record_object (object_id, id),
+      key audit_record_key (key_id, id)
     ) default charset = utf8mb4 collate = utf8mb4_bin`.execute(db);
 }
 
