@@ -195,10 +195,10 @@ export function openBooks(batchId: bigint, now: Date, newId: NewId, locked: Lock
     if (table === "hold" || table === "account") {
       // Later in the batch, it can be changed like a locked one.
       const made = row as HoldRow | AccountRow;
-      const rows: Map<bigint, HoldRow | AccountRow> = table === "hold" ? locked.hold : locked.account;
-      rows.set(made.id, made);
+      const known: Map<bigint, HoldRow | AccountRow> = table === "hold" ? locked.hold : locked.account;
+      known.set(made.id, made);
       fresh.add(made);
-      undos.push(() => rows.delete(made.id));
+      undos.push(() => known.delete(made.id));
     }
     return row;
   }

@@ -1,9 +1,13 @@
 import { Payment_State } from "../../gen/chatpay/payment/v1/payment_pb.ts";
 import { Entry_Cause, Wallet_Kind } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
+import { openPins } from "../account/pin.ts";
+import type { App } from "../app.ts";
 import type { PartnerRow, PaymentRow } from "../db/schema.ts";
 import { itemsPartlyPriced, itemsSumMismatch } from "../errors.ts";
-import type { Command } from "../ledger/command.ts";
+import type { Command, Result } from "../ledger/command.ts";
+import type { Call } from "../ledger/lane.ts";
 import { OPERATORS, onceKeyOf } from "../ledger/once.ts";
+import { findPaymentByKey } from "./queries.ts";
 
 /** One line of an order, as it is stored: amounts as decimal strings. */
 export interface Item {
@@ -26,11 +30,36 @@ export interface Payer {
   keyId?: bigint;
 }
 
+/** Takes the payments of those who may pay. */
+export function openPayments(app: App) {
+  const { db, lane } = app;
+  const pins = openPins(app);
+  return {
+    /** Throws PIN_REQUIRED, PIN_WRONG, PIN_LOCKED, and what `approvePayment` refuses. */
+    async approve(
+      payer: Payer,
+      partner: PartnerRow,
+      order: PaymentOrder,
+      pin: string,
+      call: Call,
+    ): Promise<Result<PaymentRow>> {
+      const command = approvePayment(payer, partner, order);
+      await pins.check(payer.accountId, pin, {
+        amount: order.amount,
+        left: async () => ((await findPaymentByKey(db, keyOf(partner, order))) ? 0n : order.amount),
+      });
+      return lane.submit(command, call);
+    },
+  };
+}
+
+const keyOf = (partner: PartnerRow, { orderKey }: PaymentOrder) => onceKeyOf(`partner:${partner.id}`, orderKey);
+
 /** Money from a person to a partner for an order. The order key makes it happen once. */
 export function approvePayment(payer: Payer, partner: PartnerRow, order: PaymentOrder): Command<PaymentRow> {
   const { orderKey, items, amount } = order;
   checkSum(items, amount);
-  const idempotencyKey = onceKeyOf(`partner:${partner.id}`, orderKey);
+  const idempotencyKey = keyOf(partner, order);
   return {
     touches: { wallet: [payer.walletId, partner.walletId] },
     once: { by: "payment", key: idempotencyKey },

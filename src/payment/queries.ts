@@ -12,6 +12,9 @@ export const findPayment = (db: Db, id: bigint): Promise<PaymentRow | undefined>
 export const findPaymentOf = (db: Db, party: Party, id: bigint): Promise<PaymentRow | undefined> =>
   db.selectFrom("payment").selectAll().where("id", "=", id).where(party.column, "=", party.id).executeTakeFirst();
 
+export const findPaymentByKey = (db: Db, idempotencyKey: Buffer): Promise<PaymentRow | undefined> =>
+  db.selectFrom("payment").selectAll().where("idempotencyKey", "=", idempotencyKey).executeTakeFirst();
+
 export interface PaymentList {
   party: Party;
   /** Bounds of the ids. */

@@ -19,12 +19,14 @@ import { idAround, idOf } from "../id.ts";
 import { type Caller, callerOf, payerOf } from "../rpc/caller.ts";
 import { idempotencyKeyOf, tellReplayed } from "../rpc/idempotency.ts";
 import { marksOf, readPage, readSpan, splitPage } from "../rpc/page.ts";
-import { approvePayment, createPartner, type Item } from "./payment.ts";
+import { createPartner, type Item, openPayments } from "./payment.ts";
 import { findPartner, findPayment, findPaymentOf, listPartners, listPayments, type Party } from "./queries.ts";
 
 const PARTNERS_CACHED_MAX = 10_000;
 
-export const paymentService = ({ db, lane }: App): ServiceImpl<typeof PaymentService> => {
+export const paymentService = (app: App): ServiceImpl<typeof PaymentService> => {
+  const { db, lane } = app;
+  const paying = openPayments(app);
   // A partner's row never changes once it is there.
   const partners = new LRUCache<bigint, PartnerRow>({ max: PARTNERS_CACHED_MAX });
 
@@ -36,11 +38,11 @@ export const paymentService = ({ db, lane }: App): ServiceImpl<typeof PaymentSer
   }
 
   return {
-    async approvePayment({ partnerId, orderKey, items, amount }, context) {
+    async approvePayment({ partnerId, orderKey, items, amount, pin }, context) {
       const payer = payerOf(context);
       const partner = await getPartner(idOf(partnerId));
-      const command = approvePayment(payer, partner, { orderKey, items: items.map(fromItem), amount });
-      const { value: payment, replayed } = await lane.submit(command, context);
+      const order = { orderKey, items: items.map(fromItem), amount };
+      const { value: payment, replayed } = await paying.approve(payer, partner, order, pin, context);
       if (!replayed) return { payment: toPayment(payment) };
 
       const error = paymentExists(partner.id, orderKey);

@@ -27,6 +27,12 @@ export const findTransferOf = (db: Db, accountId: bigint, id: bigint): Promise<T
     )
     .executeTakeFirst();
 
+/** Those of the keys under which a transfer was made. */
+export async function listUsedKeys(db: Db, keys: Buffer[]): Promise<Buffer[]> {
+  const made = await db.selectFrom("transfer").select("idempotencyKey").where("idempotencyKey", "in", keys).execute();
+  return made.map(({ idempotencyKey }) => idempotencyKey);
+}
+
 export type Side = "debit" | "credit";
 
 export interface History {

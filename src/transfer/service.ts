@@ -24,55 +24,60 @@ import { idempotencyKeyOf, tellReplayed } from "../rpc/idempotency.ts";
 import { plainError } from "../rpc/observe.ts";
 import { marksOf, readPage, readSpan, scanWindow } from "../rpc/page.ts";
 import { findTransfer, findTransferOf, lastSequence, listTransfers, type Side } from "./queries.ts";
-import { type Order, sendTransfer, sendTransfers } from "./transfer.ts";
+import { type Order, openTransfers } from "./transfer.ts";
 
-export const transferService = ({ db, lane, log }: App): ServiceImpl<typeof TransferService> => ({
-  async sendTransfer(request, context) {
-    const order = orderOf(request, idempotencyKeyOf(request, context));
-    const { value, replayed } = await lane.submit(sendTransfer(payerOf(context), order), context);
-    tellReplayed(context, replayed);
-    return { transfer: toTransfer(value) };
-  },
+export const transferService = (app: App): ServiceImpl<typeof TransferService> => {
+  const { db, log } = app;
+  const sending = openTransfers(app);
 
-  async batchSendTransfers({ transfers, atomic }, context) {
-    const orders = transfers.map((request) => {
-      if (request.idempotencyKey === "") throw idempotencyKeyMissing();
-      return orderOf(request, request.idempotencyKey);
-    });
-    const outcomes = await sendTransfers(lane, payerOf(context), orders, atomic, context);
-    return { results: outcomes.map((outcome) => toResult(outcome, log)) };
-  },
+  return {
+    async sendTransfer(request, context) {
+      const order = orderOf(request, idempotencyKeyOf(request, context));
+      const { value, replayed } = await sending.send(payerOf(context), order, request.pin, context);
+      tellReplayed(context, replayed);
+      return { transfer: toTransfer(value) };
+    },
 
-  async getTransfer({ transferId }, context) {
-    const caller = callerOf(context);
-    const id = idOf(transferId);
-    const transfer =
-      caller.kind === "operator"
-        ? await findTransfer(db, id)
-        : await findTransferOf(db, payerOf(context).accountId, id);
-    if (!transfer) throw transferNotFound(transferId);
-    return { transfer: toTransfer(transfer) };
-  },
+    async batchSendTransfers({ transfers, atomic, pin }, context) {
+      const orders = transfers.map((request) => {
+        if (request.idempotencyKey === "") throw idempotencyKeyMissing();
+        return orderOf(request, request.idempotencyKey);
+      });
+      const outcomes = await sending.sendAll(payerOf(context), orders, { atomic, pin }, context);
+      return { results: outcomes.map((outcome) => toResult(outcome, log)) };
+    },
 
-  async listTransfers(request, context) {
-    const { walletId } = payerOf(context);
-    const { direction, state, counterpartyWalletId } = request;
-    const span = readSpan(request);
-    const page = readPage(request, walletId, direction, state, counterpartyWalletId, ...marksOf(span));
+    async getTransfer({ transferId }, context) {
+      const caller = callerOf(context);
+      const id = idOf(transferId);
+      const transfer =
+        caller.kind === "operator"
+          ? await findTransfer(db, id)
+          : await findTransferOf(db, payerOf(context).accountId, id);
+      if (!transfer) throw transferNotFound(transferId);
+      return { transfer: toTransfer(transfer) };
+    },
 
-    const window = scanWindow(page, await lastSequence(db, walletId));
-    const rows = await listTransfers(db, {
-      walletId,
-      sides: sidesOf(direction),
-      ...window,
-      counterparty: counterpartyWalletId === "" ? undefined : idOf(counterpartyWalletId),
-      state: state || undefined,
-      ...span,
-      limit: page.size,
-    });
-    return { transfers: rows.map(toTransfer), nextPageToken: window.tokenAfter(rows) };
-  },
-});
+    async listTransfers(request, context) {
+      const { walletId } = payerOf(context);
+      const { direction, state, counterpartyWalletId } = request;
+      const span = readSpan(request);
+      const page = readPage(request, walletId, direction, state, counterpartyWalletId, ...marksOf(span));
+
+      const window = scanWindow(page, await lastSequence(db, walletId));
+      const rows = await listTransfers(db, {
+        walletId,
+        sides: sidesOf(direction),
+        ...window,
+        counterparty: counterpartyWalletId === "" ? undefined : idOf(counterpartyWalletId),
+        state: state || undefined,
+        ...span,
+        limit: page.size,
+      });
+      return { transfers: rows.map(toTransfer), nextPageToken: window.tokenAfter(rows) };
+    },
+  };
+};
 
 const orderOf = ({ recipientWalletId, amount, memo }: SendTransferRequest, idempotencyKey: string): Order => ({
   idempotencyKey,

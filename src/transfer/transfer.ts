@@ -1,10 +1,13 @@
 import { Transfer_State } from "../../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { Entry_Cause, Wallet_Kind } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
+import { openPins } from "../account/pin.ts";
+import type { App } from "../app.ts";
 import type { TransferRow } from "../db/schema.ts";
 import { sameWallet, walletNotFound } from "../errors.ts";
-import type { Command, Settled } from "../ledger/command.ts";
-import type { Call, Lane } from "../ledger/lane.ts";
+import type { Command, Result, Settled } from "../ledger/command.ts";
+import type { Call } from "../ledger/lane.ts";
 import { onceKeyOf, scopeOf } from "../ledger/once.ts";
+import { listUsedKeys } from "./queries.ts";
 
 /** The account whose money moves. */
 export interface Sender {
@@ -21,10 +24,61 @@ export interface Order {
   memo: string;
 }
 
+/** What the sender asks for besides the orders. */
+export interface Sending {
+  /** The payment PIN; empty when none was given. */
+  pin: string;
+  /** All or none. */
+  atomic: boolean;
+}
+
+/** Sends money of those who may. */
+export function openTransfers(app: App) {
+  const { db, lane } = app;
+  const pins = openPins(app);
+
+  /** One PIN is for all the orders together, so that many small ones are not a way around it. */
+  const checkPin = (sender: Sender, orders: Order[], pin: string) =>
+    pins.check(sender.accountId, pin, {
+      amount: sumOf(orders),
+      async left() {
+        const keys = orders.map((order) => keyOf(sender, order));
+        const used = new Set((await listUsedKeys(db, keys)).map(hex));
+        return sumOf(orders.filter((order) => !used.has(hex(keyOf(sender, order)))));
+      },
+    });
+
+  return {
+    /** Throws PIN_REQUIRED, PIN_WRONG, PIN_LOCKED, and what `sendTransfer` refuses. */
+    async send(sender: Sender, order: Order, pin: string, call: Call): Promise<Result<TransferRow>> {
+      await checkPin(sender, [order], pin);
+      return lane.submit(sendTransfer(sender, order), call);
+    },
+
+    /** Many transfers, each on its own, or all or none. Answers each, in order. */
+    async sendAll(
+      sender: Sender,
+      orders: Order[],
+      { pin, atomic }: Sending,
+      call: Call,
+    ): Promise<Settled<TransferRow>[]> {
+      await checkPin(sender, orders, pin);
+      const commands = orders.map((order) => sendTransfer(sender, order));
+      return atomic ? lane.submitTogether(commands, call) : lane.submitEach(commands, call);
+    },
+  };
+}
+
+const sumOf = (orders: Order[]) => orders.reduce((sum, { amount }) => sum + amount, 0n);
+
+const hex = (key: Buffer) => key.toString("hex");
+
+const keyOf = (sender: Sender, { idempotencyKey }: Order) => onceKeyOf(scopeOf(sender), idempotencyKey);
+
 /** Money from one wallet to another, at once or not at all. */
 export function sendTransfer(sender: Sender, order: Order): Command<TransferRow> {
   const { recipientWalletId, amount, memo } = order;
-  const idempotencyKey = onceKeyOf(scopeOf(sender), order.idempotencyKey);
+  const idempotencyKey = keyOf(sender, order);
   return {
     touches: { wallet: [sender.walletId, recipientWalletId] },
     once: {
@@ -70,16 +124,4 @@ export function sendTransfer(sender: Sender, order: Order): Command<TransferRow>
       });
     },
   };
-}
-
-/** Many transfers, each on its own, or all or none. Answers each, in order. */
-export function sendTransfers(
-  lane: Lane,
-  sender: Sender,
-  orders: Order[],
-  atomic: boolean,
-  call: Call,
-): Promise<Settled<TransferRow>[]> {
-  const commands = orders.map((order) => sendTransfer(sender, order));
-  return atomic ? lane.submitTogether(commands, call) : lane.submitEach(commands, call);
 }

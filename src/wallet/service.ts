@@ -9,6 +9,8 @@ import {
   type Entry,
   type Entry_Cause,
   EntrySchema,
+  type FreezeWalletRequest,
+  type UnfreezeWalletRequest,
   type Wallet,
   type Wallet_Kind,
   type Wallet_State,
@@ -23,7 +25,7 @@ import { type Caller, callerOf, operatorOf } from "../rpc/caller.ts";
 import { idempotencyKeyOf, tellReplayed } from "../rpc/idempotency.ts";
 import { marksOf, readPage, readSpan, scanWindow, splitPage } from "../rpc/page.ts";
 import { type EntryRow, findWallet, listEntries, listWallets, type Owner } from "./queries.ts";
-import { adjustWallet } from "./wallet.ts";
+import { adjustWallet, type FreezeOrder, freezeWallet, unfreezeWallet } from "./wallet.ts";
 
 export const walletService = ({ db, lane }: App): ServiceImpl<typeof WalletService> => {
   /** The wallet that is named, or the caller's own when none is; never somebody else's. */
@@ -71,8 +73,28 @@ export const walletService = ({ db, lane }: App): ServiceImpl<typeof WalletServi
 
     creditWallet: (request, context) => adjust(request, request.amount, context),
     debitWallet: (request, context) => adjust(request, -request.amount, context),
+
+    async freezeWallet(request, context) {
+      const { value } = await lane.submit(freezeWallet(freezeOrderOf(request, context)), context);
+      return { wallet: toWallet(value) };
+    },
+
+    async unfreezeWallet(request, context) {
+      const { value } = await lane.submit(unfreezeWallet(freezeOrderOf(request, context)), context);
+      return { wallet: toWallet(value) };
+    },
   };
 };
+
+const freezeOrderOf = (
+  { walletId, reason }: FreezeWalletRequest | UnfreezeWalletRequest,
+  context: HandlerContext,
+): FreezeOrder => ({
+  walletId: idOf(walletId),
+  // JSON lets half a character through; the event does not.
+  reason: reason.toWellFormed(),
+  apiKeyId: operatorOf(context).keyId,
+});
 
 function ownerOf(caller: Caller): Owner {
   switch (caller.kind) {

@@ -1,5 +1,7 @@
-import { Entry_Cause } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
-import { type AdjustmentRow, BANK_CLEARING } from "../db/schema.ts";
+import { Entry_Cause, Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
+import { type AdjustmentRow, BANK_CLEARING, type WalletRow } from "../db/schema.ts";
+import { systemWallet, walletClosed } from "../errors.ts";
+import { isSystem } from "../ledger/books.ts";
 import type { Command } from "../ledger/command.ts";
 import { OPERATORS, onceKeyOf } from "../ledger/once.ts";
 
@@ -49,3 +51,34 @@ export function adjustWallet({
     },
   };
 }
+
+export interface FreezeOrder {
+  walletId: bigint;
+  /** Why, in the operator's words. */
+  reason: string;
+  /** The operator's API key. */
+  apiKeyId: bigint;
+}
+
+/** The wallet receives but does not pay from now on; only an operator may take money from it. */
+export const freezeWallet = (order: FreezeOrder) => turnWallet(order, Wallet_State.FROZEN, "wallet.frozen");
+
+/** The wallet pays again. */
+export const unfreezeWallet = (order: FreezeOrder) => turnWallet(order, Wallet_State.OPEN, "wallet.unfrozen");
+
+/** A wallet that is in the state already stays as it is, and nothing is told: a repeat does no harm and needs no key. */
+const turnWallet = (
+  { walletId, reason, apiKeyId }: FreezeOrder,
+  state: Wallet_State,
+  event: string,
+): Command<WalletRow> => ({
+  touches: { wallet: [walletId] },
+  decide(books) {
+    const wallet = books.wallet(walletId);
+    if (isSystem(wallet)) throw systemWallet(walletId);
+    if (wallet.state === Wallet_State.CLOSED) throw walletClosed(walletId);
+    if (wallet.state === state) return wallet;
+    books.tell(event, [wallet.accountId], { walletId, reason, apiKeyId });
+    return books.setState(walletId, state);
+  },
+});

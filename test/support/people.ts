@@ -3,6 +3,7 @@ import { AccountService, CodePurpose } from "../../gen/chatpay/account/v1/accoun
 import { PaymentService } from "../../gen/chatpay/payment/v1/payment_pb.ts";
 import { TransferService } from "../../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { WalletService } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
+import { unpackEvents } from "../../src/ledger/queries.ts";
 import { verifyBooks } from "../../src/ledger/verify.ts";
 import { postingSources } from "../../src/sources.ts";
 import { adjustWallet } from "../../src/wallet/wallet.ts";
@@ -124,6 +125,23 @@ export async function balanceOf(person: Pick<Person, "wallets" | "walletId">): P
   const { wallet } = await person.wallets.getWallet({ walletId: person.walletId });
   if (!wallet) throw new Error("no wallet came back");
   return wallet.balance;
+}
+
+/** What the log tells of an account, in order. */
+export async function eventsOf(
+  { app }: Pick<TestServer, "app">,
+  accountId: bigint,
+): Promise<({ kind: string; accounts: string[] } & Record<string, unknown>)[]> {
+  const batches = await app.db
+    .selectFrom("ledgerBatch")
+    .selectAll()
+    .where("number", "is not", null)
+    .orderBy("number")
+    .execute();
+  const events = batches.flatMap(
+    (batch) => JSON.parse(unpackEvents(batch.events)) as Awaited<ReturnType<typeof eventsOf>>,
+  );
+  return events.filter(({ accounts }) => accounts.includes(String(accountId)));
 }
 
 /** What VerifyBooks finds wrong: nothing, if all is well. */
