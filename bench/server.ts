@@ -54,6 +54,10 @@ export async function startChatPay(arena: Arena, environment: NodeJS.ProcessEnv 
       CHATPAY_SMTP_URL: "smtp://127.0.0.1:1025",
       CHATPAY_TOKEN_SECRET: randomBytes(32).toString("hex"),
       CHATPAY_HASH_SECRET: randomBytes(32).toString("hex"),
+      // All calls come from 127.0.0.1; the limit of a chat server's key is as in production.
+      CHATPAY_LIMIT_READ: "1000000",
+      CHATPAY_LIMIT_WRITE: "1000000",
+      CHATPAY_LIMIT_ENTER: "1000000",
       ...environment,
     },
   });

@@ -1,8 +1,12 @@
 import { sql } from "kysely";
 import { createAuthenticate } from "./account/authenticate.ts";
+import { publicKeySet } from "./account/tokens.ts";
 import type { App } from "./app.ts";
+import type { Config } from "./config.ts";
 import { isMigrated } from "./db/migrate.ts";
+import { createNoteKeyUse } from "./key/key.ts";
 import { routes } from "./routes.ts";
+import type { Page } from "./rpc/connect.ts";
 import { type Doors, openDoors } from "./rpc/doors.ts";
 
 /** Opens the doors of an app. Throws when the tables are not up to date. */
@@ -16,10 +20,20 @@ export async function openServer(app: App): Promise<Doors> {
     metrics,
     trail: app.trail,
     routes: routes(app),
+    pages: new Map([["/.well-known/jwks.json", keyPage(config)]]),
     authenticate: createAuthenticate(app),
+    noteKeyUse: createNoteKeyUse(app),
+    rate: app.rates.interceptor,
     healthy: async () => (await sql`select 1`.execute(db)).rows.length === 1,
   });
 }
+
+/** Whoever keeps it fetches it anew before another key signs; see CHATPAY_TOKEN_SECRET. */
+const keyPage = (config: Config): Page => ({
+  type: "application/jwk-set+json",
+  cacheControl: "public, max-age=300",
+  body: JSON.stringify(publicKeySet(config)),
+});
 
 /** What was answered is on disk only if MySQL puts it there with each commit. */
 async function warnOfLoss({ db, log }: App) {

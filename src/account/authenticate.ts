@@ -1,7 +1,9 @@
+import { Code, ConnectError } from "@connectrpc/connect";
 import { LRUCache } from "lru-cache";
 import type { App } from "../app.ts";
 import { accountNotFound, actingAccountInvalid, credentialInvalid } from "../errors.ts";
-import { findKey, isKeyText, type KnownKey } from "../key/key.ts";
+import { findKey, type KnownKey } from "../key/key.ts";
+import { isKeyText } from "../key/text.ts";
 import type { Authenticate, Caller, ChatServer, Operator, Partner, Person } from "../rpc/caller.ts";
 import { openMemory } from "./credentials.ts";
 import { openTokens } from "./tokens.ts";
@@ -23,21 +25,24 @@ const CREDENTIALS_MAX = 20_000;
  * session or key is still open is looked up again and again. What is known costs no promise.
  */
 export function createAuthenticate(app: App): Authenticate {
-  const { db } = app;
+  const {
+    db,
+    rates: { guesses },
+  } = app;
   const tokens = openTokens(app.config);
   const { openIds, accounts } = openMemory(app);
-  const credentials = new LRUCache<string, Credential>({
+  const credentials = new LRUCache<string, Credential, string>({
     max: CREDENTIALS_MAX,
     // Many first calls with one credential wait for one look-up.
-    async fetchMethod(authorization, _stale, { options }) {
-      const credential = await verify(authorization);
+    async fetchMethod(authorization, _stale, { options, context: ip }) {
+      const credential = await verify(authorization, ip);
       if (credential.expireTime) options.ttl = Math.max(1, credential.expireTime.getTime() - Date.now());
       return credential;
     },
   });
 
-  async function lookUp(authorization: string, acting: string | null): Promise<Caller> {
-    const credential = await credentials.fetch(authorization);
+  async function lookUp(authorization: string, acting: string | null, ip: string): Promise<Caller> {
+    const credential = await credentials.fetch(authorization, { context: ip });
     if (!credential || (credential.expireTime && credential.expireTime.getTime() <= Date.now()))
       throw credentialInvalid();
     const { id, holder } = credential;
@@ -45,15 +50,27 @@ export function createAuthenticate(app: App): Authenticate {
     return act(holder, acting);
   }
 
-  async function verify(authorization: string): Promise<Credential> {
+  /** Wrong ones are counted, and those that came before are not looked at again. */
+  async function verify(authorization: string, ip: string): Promise<Credential> {
+    guesses.recall(authorization);
+    try {
+      return await judge(authorization, ip);
+    } catch (error) {
+      if (error instanceof ConnectError && error.code === Code.Unauthenticated) await guesses.count(ip, authorization);
+      throw error;
+    }
+  }
+
+  async function judge(authorization: string, ip: string): Promise<Credential> {
     const [, text] = /^Bearer ([\w.-]+)$/i.exec(authorization) ?? [];
     if (text === undefined) throw credentialInvalid();
-    if (isKeyText(text)) return verifyKey(text);
+    if (isKeyText(text)) return verifyKey(text, ip);
     const { person, expireTime } = await tokens.verify(text);
     return { id: String(person.sessionId), holder: person, expireTime };
   }
 
-  async function verifyKey(text: string): Promise<Credential> {
+  async function verifyKey(text: string, ip: string): Promise<Credential> {
+    guesses.check(ip);
     const key = await findKey(db, text);
     if (!key) throw credentialInvalid();
     return { id: String(key.id), holder: holderOf(key), expireTime: key.expireTime };
@@ -77,12 +94,12 @@ export function createAuthenticate(app: App): Authenticate {
     return { ...holder, ...account };
   }
 
-  return (header) => {
+  return (header, ip = "") => {
     const authorization = header.get("authorization");
     if (authorization === null) return { kind: "anyone" };
     const acting = header.get("chatpay-account-id");
     const credential = credentials.get(authorization);
-    if (!credential || !openIds.get(credential.id)) return lookUp(authorization, acting);
+    if (!credential || !openIds.get(credential.id)) return lookUp(authorization, acting, ip);
     return act(credential.holder, acting);
   };
 }

@@ -44,8 +44,11 @@ export interface Operator extends KeyHolder {
   kind: "operator";
 }
 
-/** Finds out who holds the credential in these headers. Throws a refusal when it is not valid. */
-export type Authenticate = (header: Headers) => Caller | Promise<Caller>;
+/**
+ * Finds out who holds the credential in these headers. Throws a refusal when it is not valid, or when too many that came
+ * from the IP address were not.
+ */
+export type Authenticate = (header: Headers, ip?: string) => Caller | Promise<Caller>;
 
 const callerKey = createContextKey<Caller>({ kind: "anyone" }, { description: "caller" });
 

@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo, Server } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
+import type { Interceptor } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { Gauge, type Registry } from "prom-client";
 import { Health } from "../../gen/health/v1/health_pb.ts";
@@ -9,7 +10,7 @@ import { shuttingDown } from "../errors.ts";
 import { admit } from "./admit.ts";
 import { audit, type Trail } from "./audit.ts";
 import type { Authenticate } from "./caller.ts";
-import { createConnectServers } from "./connect.ts";
+import { createConnectServers, type Pages } from "./connect.ts";
 import { openFront } from "./front.ts";
 import { createGrpcServer } from "./grpcjs.ts";
 import { healthService, type Pulse, takePulse } from "./health.ts";
@@ -69,7 +70,13 @@ export interface DoorsOptions {
   metrics: { registry: Registry };
   trail: Trail;
   routes: Route[];
+  /** What `:8080` shows beside the RPCs. */
+  pages?: Pages;
   authenticate: Authenticate;
+  /** Hears which API key got somebody in. */
+  noteKeyUse: (keyId: bigint) => void;
+  /** Refuses who calls too much, if given. */
+  rate?: Interceptor | undefined;
   /** Whether the server can do its work. */
   healthy: () => Promise<boolean>;
 }
@@ -77,7 +84,8 @@ export interface DoorsOptions {
 export type Doors = Awaited<ReturnType<typeof openDoors>>;
 
 /** Answers for the routes until it is stopped. Throws when a port is taken or an RPC does not say who may call it. */
-export async function openDoors({ config, log, metrics, trail, routes, authenticate, healthy }: DoorsOptions) {
+export async function openDoors(options: DoorsOptions) {
+  const { config, log, metrics, trail, routes, authenticate, noteKeyUse, rate, healthy } = options;
   const limits = { ...LIMITS, ...config.limits };
   const closing = new AbortController();
   const { registry } = metrics;
@@ -88,7 +96,13 @@ export async function openDoors({ config, log, metrics, trail, routes, authentic
 
   const pulse = await takePulse(healthy);
   const origin = locate(config.trustedProxies);
-  const admitted = [crowd.interceptor, audit(routes, trail), admit(routes, authenticate), validate(routes)];
+  const admitted = [
+    crowd.interceptor,
+    audit(routes, trail),
+    admit(routes, authenticate, noteKeyUse),
+    ...(rate ? [rate] : []),
+    validate(routes),
+  ];
   const openRoutes = [
     route(
       Health,
@@ -110,6 +124,7 @@ export async function openDoors({ config, log, metrics, trail, routes, authentic
 
   const servers = createConnectServers({
     routes: servedAt("connect"),
+    pages: options.pages ?? new Map(),
     log,
     corsOrigins: config.corsOrigins,
     secure: config.tls !== undefined,
