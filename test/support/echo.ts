@@ -49,6 +49,7 @@ export async function openEcho(
     trail: { write: async () => {}, writeLater() {} },
     routes: [route(EchoService, echoService(seen))],
     authenticate,
+    noteKeyUse() {},
     healthy: async () => true,
     ...parts,
   });
