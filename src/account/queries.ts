@@ -113,6 +113,10 @@ export async function forgetPinTries(db: Db, accountId: bigint, pinHash: string)
 
 // Sessions
 
+/** What must not change while somebody signs in. */
+export const lockAccount = (trx: Trx, id: bigint): Promise<Pick<AccountRow, "state" | "passwordHash"> | undefined> =>
+  trx.selectFrom("account").select(["state", "passwordHash"]).where("id", "=", id).forUpdate().executeTakeFirst();
+
 /** Where the person was is theirs, and goes with them. */
 export async function eraseSessions(db: Db, accountId: bigint): Promise<void> {
   await db.updateTable("session").set({ device: "", ip: "" }).where("accountId", "=", accountId).execute();

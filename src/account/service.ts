@@ -21,6 +21,7 @@ import { originOf } from "../rpc/origin.ts";
 import { openAccounts } from "./account.ts";
 import { addressOf } from "./address.ts";
 import { type Obstacle, openClosing } from "./closing.ts";
+import { openCookies } from "./cookies.ts";
 import { openIdentities } from "./identity.ts";
 import { openPins } from "./pin.ts";
 import { findAccount } from "./queries.ts";
@@ -28,6 +29,7 @@ import { openSessions, type TokenPair } from "./sessions.ts";
 
 export const accountService = (app: App): ServiceImpl<typeof AccountService> => {
   const sessions = openSessions(app);
+  const cookies = openCookies(app.config);
   const accounts = openAccounts(app, sessions);
   const pins = openPins(app);
   const identities = openIdentities(app);
@@ -35,10 +37,22 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
   const address = (request: { email: string; phone: string }) => addressOf(app.config.hashSecret, request);
 
   /** The answer of every way in. */
-  async function signIn({ device }: { device: string }, context: HandlerContext, enter: () => Promise<AccountRow>) {
+  async function signIn(
+    { device, refreshCookie }: { device: string; refreshCookie: boolean },
+    context: HandlerContext,
+    enter: () => Promise<AccountRow>,
+  ) {
+    if (refreshCookie) cookies.check(context);
     const account = await enter();
     const pair = await sessions.start(account, { device: device || agentOf(context), ip: originOf(context).ip });
-    return { account: toAccount(account), tokens: toTokens(pair) };
+    return { account: toAccount(account), tokens: handOver(pair, refreshCookie, context) };
+  }
+
+  /** The refresh token goes into the answer, or else into a cookie. */
+  function handOver(pair: TokenPair, inCookie: boolean, context: HandlerContext): Tokens {
+    if (!inCookie) return toTokens(pair);
+    cookies.set(context, pair.refreshToken, pair.refreshExpireTime);
+    return toTokens({ ...pair, refreshToken: "" });
   }
 
   return {
@@ -61,11 +75,14 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
     },
 
     async refreshTokens({ refreshToken }, context) {
-      return { tokens: toTokens(await sessions.refresh(refreshToken, originOf(context))) };
+      const inCookie = refreshToken === "";
+      const pair = await sessions.refresh(inCookie ? cookies.read(context) : refreshToken, originOf(context));
+      return { tokens: handOver(pair, inCookie, context) };
     },
 
     async signOut(_request, context) {
       await sessions.end(personOf(context).sessionId);
+      cookies.clear(context);
       return {};
     },
 

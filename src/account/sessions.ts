@@ -1,16 +1,19 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { Account_State } from "../../gen/chatpay/account/v1/account_pb.ts";
 import type { App } from "../app.ts";
 import { transact } from "../db/database.ts";
 import type { AccountRow, SessionRow } from "../db/schema.ts";
-import { refreshTokenInvalid, sessionNotFound } from "../errors.ts";
+import { refreshTokenInvalid, sessionNotFound, signInFailed } from "../errors.ts";
 import type { Command } from "../ledger/command.ts";
 import { tellRevoked } from "../revocations.ts";
 import type { Person } from "../rpc/caller.ts";
 import {
+  findAccount,
   insertRefreshToken,
   insertSession,
   isRefreshTokenUnused,
   listSessions,
+  lockAccount,
   lockRefreshToken,
   lockSessions,
   markRefreshTokenUsed,
@@ -25,6 +28,9 @@ const REFRESH_MS = 30 * 24 * 60 * 60_000;
 /** How long a refresh may be repeated by whoever lost its answer. */
 const RETRY_MS = 10_000;
 const LIST_MAX = 100;
+/** After which pauses an event that could not be written is tried again, and for how long the caller waits for it. */
+const TELL_PAUSES_MS = [500, 1_500, 5_000, 15_000, 40_000];
+const TELL_WAIT_MS = 1_000;
 
 /** The credentials of a session. */
 export interface TokenPair {
@@ -42,7 +48,7 @@ export interface Place {
 
 /** Sessions: each is a family of refresh tokens, of which only the newest may be used. */
 export function openSessions(app: App) {
-  const { db, lane, log, newId, config } = app;
+  const { db, lane, log, newId, messenger, config } = app;
   const tokens = openTokens(config);
 
   /** The pair that was given at that time: the same again whenever it is asked for. */
@@ -63,13 +69,42 @@ export function openSessions(app: App) {
     return ids.length;
   }
 
+  /**
+   * Tells the log and the person. The session has ended by then, and must end whatever room the lane has; so the event is
+   * not of the same transaction but is tried again for a minute. It is lost only if the database stays away for so long,
+   * or the process dies in that time.
+   */
+  async function tellReuse({ sessionId, accountId }: { sessionId: bigint; accountId: bigint }) {
+    const told = submitPatiently(reuseDetected(sessionId, accountId)).catch((err: unknown) =>
+      log.error({ err, session: String(sessionId) }, "a token reuse was not told"),
+    );
+    await Promise.race([told, sleep(TELL_WAIT_MS, undefined, { ref: false })]);
+    const account = await findAccount(db, accountId);
+    if (account) messenger.tell(account, { is: "session_reused" });
+  }
+
+  async function submitPatiently(command: Command<void>) {
+    for (const pauseMs of TELL_PAUSES_MS) {
+      try {
+        return await lane.submit(command);
+      } catch {
+        await sleep(pauseMs, undefined, { ref: false });
+      }
+    }
+    return lane.submit(command);
+  }
+
   return {
-    /** Signs the account in. */
-    async start({ id: accountId, mainWalletId: walletId }: AccountRow, { device, ip }: Place): Promise<TokenPair> {
+    /** Signs in the account, as it was when its owner was proved. Throws SIGN_IN_FAILED. */
+    async start(account: AccountRow, { device, ip }: Place): Promise<TokenPair> {
+      const { id: accountId, mainWalletId: walletId } = account;
       const now = new Date();
       const sessionId = newId();
       const refreshToken = newRefreshToken();
       await transact(db, async (trx) => {
+        // Whoever has closed it since, or set another password, has ended the sessions there were. This is none more.
+        const { state, passwordHash } = (await lockAccount(trx, accountId)) ?? {};
+        if (state !== Account_State.OPEN || passwordHash !== account.passwordHash) throw signInFailed();
         await insertSession(trx, {
           id: sessionId,
           accountId,
@@ -108,9 +143,7 @@ export function openSessions(app: App) {
 
       if (!used.isReused) return pairOf(used, next, used.useTime);
       await tellRevoked(app, used.sessionId);
-      await lane
-        .submit(tellReuse(used))
-        .catch((err: unknown) => log.error({ err, session: String(used.sessionId) }, "a token reuse was not told"));
+      await tellReuse(used);
       throw refreshTokenInvalid();
     },
 
@@ -130,7 +163,7 @@ export function openSessions(app: App) {
   };
 }
 
-const tellReuse = ({ sessionId, accountId }: { sessionId: bigint; accountId: bigint }): Command<void> => ({
+const reuseDetected = (sessionId: bigint, accountId: bigint): Command<void> => ({
   touches: {},
   decide: (books) => books.tell("session.reuse_detected", [accountId], { sessionId }),
 });

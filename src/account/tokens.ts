@@ -12,15 +12,32 @@ const TYPE = "at+jwt";
 /** What stands before the 32 bytes of a seed in the PKCS #8 form of an Ed25519 key. */
 const ED25519_PREFIX = Buffer.from("302e020100300506032b657004220420", "hex");
 
-/** Access tokens: what they say is believed without a look into the database, but for an end of their session. */
-export function openTokens({ tokenSecret, issuer }: Pick<Config, "tokenSecret" | "issuer">) {
-  const privateKey = createPrivateKey({
-    key: Buffer.concat([ED25519_PREFIX, tokenSecret]),
-    format: "der",
-    type: "pkcs8",
-  });
+type TokenSecrets = Pick<Config, "tokenSecret" | "acceptedTokenSecrets">;
+
+function keyOf(seed: Buffer) {
+  const privateKey = createPrivateKey({ key: Buffer.concat([ED25519_PREFIX, seed]), format: "der", type: "pkcs8" });
   const publicKey = createPublicKey(privateKey);
-  const keyId = hash("sha256", publicKey.export({ format: "der", type: "spki" }), "base64url").slice(0, 16);
+  const id = hash("sha256", publicKey.export({ format: "der", type: "spki" }), "base64url").slice(0, 16);
+  return { id, privateKey, publicKey };
+}
+
+const allKeys = ({ tokenSecret, acceptedTokenSecrets }: TokenSecrets) =>
+  [tokenSecret, ...acceptedTokenSecrets].map(keyOf);
+
+/** What others need to verify access tokens: the public keys, as a JSON Web Key Set. */
+export const publicKeySet = (secrets: TokenSecrets) => ({
+  keys: allKeys(secrets).map(({ id, publicKey }) => ({
+    ...publicKey.export({ format: "jwk" }),
+    kid: id,
+    alg: ALGORITHM,
+    use: "sig",
+  })),
+});
+
+/** Access tokens: what they say is believed without a look into the database, but for an end of their session. */
+export function openTokens({ issuer, ...secrets }: TokenSecrets & Pick<Config, "issuer">) {
+  const { id: keyId, privateKey } = keyOf(secrets.tokenSecret);
+  const publicKeys = new Map(allKeys(secrets).map(({ id, publicKey }) => [id, publicKey]));
   const expected = {
     algorithms: [ALGORITHM],
     typ: TYPE,
@@ -65,7 +82,8 @@ export function openTokens({ tokenSecret, issuer }: Pick<Config, "tokenSecret" |
   };
 
   function findKey({ kid }: { kid?: string }) {
-    if (kid !== keyId) throw new errors.JWKSNoMatchingKey();
+    const publicKey = publicKeys.get(kid ?? "");
+    if (!publicKey) throw new errors.JWKSNoMatchingKey();
     return publicKey;
   }
 }

@@ -47,8 +47,18 @@ const SECURITY_HEADERS = [
 const TIMER_MAX_MS = 2 ** 31 - 1;
 const SINGLE_REQUEST = new Set<DescMethod["methodKind"]>(["unary", "server_streaming"]);
 
+/** What a path that is no RPC answers to anybody. */
+export interface Page {
+  type: string;
+  cacheControl: string;
+  body: string;
+}
+
+export type Pages = ReadonlyMap<string, Page>;
+
 export interface ConnectOptions {
   routes: ServedRoute[];
+  pages: Pages;
   log: Logger;
   corsOrigins: string[];
   secure: boolean;
@@ -74,7 +84,7 @@ export function createConnectServers(options: ConnectOptions) {
   };
 }
 
-function handler({ routes, log, corsOrigins, secure, readMaxBytes, requestMs, closing }: ConnectOptions) {
+function handler({ routes, pages, log, corsOrigins, secure, readMaxBytes, requestMs, closing }: ConnectOptions) {
   const acceptCompression = [compressionGzip, compressionBrotli];
   const maxTimeoutMs = TIMER_MAX_MS;
   // A misspelt field must not be a field left out: money would move without it.
@@ -99,6 +109,11 @@ function handler({ routes, log, corsOrigins, secure, readMaxBytes, requestMs, cl
       return;
     }
     const path = request.url?.split("?", 1)[0] ?? "";
+    const page = pages.get(path);
+    if (page) {
+      show(page, request, response);
+      return;
+    }
     const rpc = rpcs.get(path);
     if (!rpc) {
       response.statusCode = 404;
@@ -138,6 +153,20 @@ function explainRefusals({ signal }: HandlerContext) {
   });
 }
 
+function show({ type, cacheControl, body }: Page, { method }: Request, response: Response) {
+  if (method !== "GET" && method !== "HEAD") {
+    response.statusCode = 405;
+    response.setHeader("allow", "GET, HEAD");
+    response.end();
+    return;
+  }
+  response.setHeader("content-type", type);
+  response.setHeader("content-length", Buffer.byteLength(body));
+  response.setHeader("cache-control", cacheControl);
+  // Node keeps the body of a HEAD to itself.
+  response.end(body);
+}
+
 /** HTTP/1.1 has a timeout for this of its own. */
 function endWithin(request: Request, requestMs: number) {
   if (request instanceof IncomingMessage) return;
@@ -155,6 +184,8 @@ function allowOrigin({ headers: { origin } }: Request, response: Response, origi
   if (origins.length > 0) response.setHeader("vary", "origin");
   if (origin === undefined || !(origins.includes(origin) || origins.includes("*"))) return false;
   response.setHeader("access-control-allow-origin", origin);
+  // Cookies are for pages that are listed by name, and never for all pages there are.
+  if (origins.includes(origin)) response.setHeader("access-control-allow-credentials", "true");
   response.setHeader("access-control-allow-methods", cors.allowedMethods.join());
   response.setHeader("access-control-allow-headers", ALLOWED_HEADERS.join());
   response.setHeader("access-control-expose-headers", EXPOSED_HEADERS.join());
