@@ -4,6 +4,7 @@ import type { App } from "../app.ts";
 import { type Db, type Trx, transact } from "../db/database.ts";
 import type { ApiKeyRow } from "../db/schema.ts";
 import {
+  credentialInvalid,
   keyEnded,
   keyNotFound,
   keyTooWide,
@@ -162,6 +163,7 @@ export async function createKey(
   if (keeper) refuseWider(keeper, { kind, scopes });
 
   return transact(db, async (trx) => {
+    if (keeper) await mustStillWork(trx, keeper);
     if (partnerId !== undefined) {
       await mustLockPartner(trx, partnerId);
       await mustHaveRoom(trx, partnerId, now);
@@ -174,6 +176,14 @@ function ownPartner(keeper: Partner, { kind, partnerId }: NewKey): bigint {
   if (kind !== "partner") throw requestInvalid("kind: a partner makes keys of kind PARTNER");
   if (partnerId !== undefined && partnerId !== keeper.partnerId) throw partnerNotFound(partnerId);
   return keeper.partnerId;
+}
+
+const works = ({ revokeTime, expireTime }: ApiKeyRow, now: Date) =>
+  revokeTime === null && (expireTime === null || expireTime > now);
+
+/** A key that ended since its call was let in leaves no other behind, and none ends before the commit. */
+async function mustStillWork(trx: Trx, { keyId }: Keeper) {
+  if (!works(await lockKey(trx, keyId), new Date())) throw credentialInvalid();
 }
 
 /** Until the commit nobody else makes keys for the partner, so that two do not both make the last. */
@@ -215,10 +225,11 @@ export async function rotateKey(
 ): Promise<MadeKey> {
   const { partnerId } = await getKey(app.db, keyId, keeper);
   const made = await transact(app.db, async (trx) => {
+    if (keeper) await mustStillWork(trx, keeper);
     if (partnerId !== null) await mustLockPartner(trx, partnerId);
     const old = await lockKey(trx, keyId);
     const now = new Date();
-    if (old.revokeTime || (old.expireTime && old.expireTime <= now)) throw keyEnded(String(keyId));
+    if (!works(old, now)) throw keyEnded(String(keyId));
     const kind = keyKindOf(old.kind);
     const scopes = scopesOf(old);
     if (keeper) refuseWider(keeper, { kind, scopes });
@@ -226,18 +237,18 @@ export async function rotateKey(
     const endTime = new Date(now.getTime() + overlapMs);
     if (!old.expireTime || endTime < old.expireTime) await setKeyExpireTime(trx, keyId, endTime);
     if (partnerId !== null) await mustHaveRoom(trx, partnerId, now);
-    const lifeMs = old.expireTime && old.expireTime.getTime() - old.createTime.getTime();
-    const expireTime = lifeMs === null ? undefined : new Date(now.getTime() + lifeMs);
-    return insertNewKey(
-      trx,
-      app.newId(),
-      { kind, name: old.name, partnerId: partnerId ?? undefined, scopes, expireTime },
-      now,
-    );
+    const expireTime = nextExpireTime(old, now);
+    const order = { kind, name: old.name, partnerId: partnerId ?? undefined, scopes, expireTime };
+    return insertNewKey(trx, app.newId(), order, now);
   });
   // What others remember of the old key may say that it works longer.
   await tellRevoked(app, keyId);
   return made;
+}
+
+function nextExpireTime({ createTime, expireTime }: ApiKeyRow, now: Date): Date | undefined {
+  if (!expireTime) return undefined;
+  return new Date(Math.min(now.getTime() + expireTime.getTime() - createTime.getTime(), EXPIRE_TIME_MAX));
 }
 
 /** Ends a key at once, in every process. A key that was revoked before stays as it is. Throws KEY_NOT_FOUND. */
