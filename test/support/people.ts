@@ -24,11 +24,11 @@ const personOf = (server: TestServer, accountId: bigint, walletId: bigint, crede
 
 /** Signs up with a code read from the inbox; calls with the access token. */
 export async function signUp(server: TestServer, { balance = 0n, email = `${randomUUID()}@example.com` } = {}) {
-  const accounts = server.client(AccountService);
-  await accounts.sendCode({ email, purpose: CodePurpose.SIGN_UP });
-  const code = await codeFor(server, email);
+  const code = await proveAddress(server, email, CodePurpose.SIGN_UP);
   const password = `pw-${randomUUID()}`;
-  const { account, tokens } = await accounts.signUp({ email, code, password, displayName: "Somebody" });
+  const { account, tokens } = await server
+    .client(AccountService)
+    .signUp({ email, code, password, displayName: "Somebody" });
   if (!account || !tokens) throw new Error("sign-up answered without account or tokens");
   const walletId = BigInt(account.mainWalletId);
   if (balance > 0n) await credit(server, walletId, balance);
@@ -36,12 +36,17 @@ export async function signUp(server: TestServer, { balance = 0n, email = `${rand
   return { ...person, email, password, tokens };
 }
 
-/** The newest code that was mailed to the address; waits for it. */
-async function codeFor(server: TestServer, email: string): Promise<string> {
+/** Has a code sent to the address, and reads it in the inbox. */
+export async function proveAddress(server: TestServer, email: string, purpose: CodePurpose): Promise<string> {
+  const mailsOf = async () => {
+    const answer = await fetch(`http://127.0.0.1:${server.inbox.httpPort}/mail?to=${encodeURIComponent(email)}`);
+    return (await answer.json()) as { text: string }[];
+  };
+  const before = (await mailsOf()).length;
+  await server.client(AccountService).sendCode({ email, purpose });
   for (let i = 0; i < 100; i += 1) {
-    const answer = await fetch(`http://127.0.0.1:${server.inbox.httpPort}/mail/latest?to=${encodeURIComponent(email)}`);
-    const { text = "" } = answer.ok ? ((await answer.json()) as { text?: string }) : {};
-    const code = /\b[0-9]{6}\b/.exec(text)?.[0];
+    const mails = await mailsOf();
+    const code = /\b[0-9]{6}\b/.exec(mails.length > before ? (mails[0]?.text ?? "") : "")?.[0];
     if (code) return code;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
