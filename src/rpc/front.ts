@@ -27,13 +27,9 @@ export function openFront({ http1, http2, tls, greetingMs, idleMs, connectionsMa
   http1.emit("listening");
   const sessions = new Set<ServerHttp2Session>();
   http2.on("session", (session) => {
-    const timer = setTimeout(() => session.destroy(), greetingMs);
     sessions.add(session);
-    session.once("remoteSettings", () => clearTimeout(timer));
-    session.once("close", () => {
-      clearTimeout(timer);
-      sessions.delete(session);
-    });
+    session.once("close", () => sessions.delete(session));
+    awaitSettings(session, greetingMs);
     session.setTimeout(idleMs, () => session.close());
   });
 
@@ -91,6 +87,12 @@ export function openFront({ http1, http2, tls, greetingMs, idleMs, connectionsMa
       for (const socket of sockets) socket.destroy();
     },
   };
+}
+
+/** Hangs up on a client that does not send its settings, with which HTTP/2 begins. */
+export function awaitSettings(session: ServerHttp2Session, greetingMs: number) {
+  const timer = setTimeout(() => session.destroy(), greetingMs);
+  session.once("remoteSettings", () => clearTimeout(timer)).once("close", () => clearTimeout(timer));
 }
 
 /** Whoever hangs up while greeting is not worth a line. */

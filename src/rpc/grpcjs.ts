@@ -1,5 +1,5 @@
 import { type EventEmitter, once } from "node:events";
-import type { Http2Server } from "node:http2";
+import { constants, type Http2Server, type Http2Stream } from "node:http2";
 import { createServer, type Socket } from "node:net";
 import { create, type DescMethod, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
 import {
@@ -28,6 +28,7 @@ import {
 } from "@grpc/grpc-js";
 import type { Logger } from "pino";
 import { deadlineExceeded, requestInvalid } from "../errors.ts";
+import { awaitSettings } from "./front.ts";
 import { CallHeaders, keepCredentials } from "./headers.ts";
 import { plainError } from "./observe.ts";
 import { setPeer } from "./origin.ts";
@@ -53,8 +54,13 @@ const TYPES = {
   bidi_streaming: "bidi",
 };
 
+const SINGLE_REQUEST = new Set<DescMethod["methodKind"]>(["unary", "server_streaming"]);
+
 export interface GrpcLimits {
   readMaxBytes: number;
+  /** For the settings of a connection, and for all of a request that is a single message. */
+  greetingMs: number;
+  requestMs: number;
   connectionsMax: number;
   streamsPerConnection: number;
   keepaliveMs: number;
@@ -88,9 +94,7 @@ export function createGrpcServer(
       ? ServerCredentials.createSsl(null, [{ cert_chain: tls.cert, private_key: tls.key }])
       : ServerCredentials.createInsecure(),
   );
-  for (const http2 of http2ServersOf(server)) {
-    http2.prependListener("stream", (_stream, headers, _flags, rawHeaders) => keepCredentials(headers, rawHeaders));
-  }
+  for (const http2 of http2ServersOf(server)) guard(http2, routes, limits);
   const port = createServer({ noDelay: true }, (socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
@@ -110,6 +114,27 @@ export function createGrpcServer(
       for (const socket of sockets) socket.destroy();
     },
   };
+}
+
+/** What grpc-js does not do: it waits for settings and for the rest of a request as long as a client lets it. */
+function guard(http2: Http2Server, routes: ServedRoute[], { greetingMs, requestMs }: GrpcLimits) {
+  const methods = routes.flatMap(({ service }) => service.methods);
+  const singleRequests = new Set(
+    methods.flatMap((method) =>
+      SINGLE_REQUEST.has(method.methodKind) ? `/${method.parent.typeName}/${method.name}` : [],
+    ),
+  );
+  http2.on("session", (session) => awaitSettings(session, greetingMs));
+  http2.prependListener("stream", (stream, headers, _flags, rawHeaders) => {
+    keepCredentials(headers, rawHeaders);
+    if (singleRequests.has(headers[":path"] ?? "")) endWithin(stream, requestMs);
+  });
+}
+
+function endWithin(stream: Http2Stream, requestMs: number) {
+  const timer = setTimeout(() => stream.close(constants.NGHTTP2_CANCEL), requestMs);
+  const part = () => clearTimeout(timer);
+  stream.once("end", part).once("close", part);
 }
 
 /** grpc-js keeps them to itself. */
