@@ -1,5 +1,6 @@
 import { sql } from "kysely";
 import { createAuthenticate } from "./account/authenticate.ts";
+import { createResolve } from "./account/gateway.ts";
 import { publicKeySet } from "./account/tokens.ts";
 import type { App } from "./app.ts";
 import type { Config } from "./config.ts";
@@ -14,6 +15,8 @@ export async function openServer(app: App): Promise<Doors> {
   const { config, log, metrics, db } = app;
   if (!(await isMigrated(db))) throw new Error("the tables are not up to date; run: chatpay migrate");
   await warnOfLoss(app);
+  const authenticate = createAuthenticate(app);
+  const answersGateways = config.gatewaySecret !== undefined && config.roles.includes("account");
   return openDoors({
     config,
     log,
@@ -21,9 +24,10 @@ export async function openServer(app: App): Promise<Doors> {
     trail: app.trail,
     routes: routes(app),
     pages: new Map([["/.well-known/jwks.json", keyPage(config)]]),
-    authenticate: createAuthenticate(app),
+    authenticate,
     noteKeyUse: createNoteKeyUse(app),
     rate: app.rates.interceptor,
+    resolve: answersGateways ? createResolve(config, authenticate) : undefined,
     healthy: async () => (await sql`select 1`.execute(db)).rows.length === 1,
   });
 }

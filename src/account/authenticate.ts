@@ -6,6 +6,7 @@ import { findKey, type KnownKey } from "../key/key.ts";
 import { isKeyText } from "../key/text.ts";
 import type { Authenticate, Caller, ChatServer, Operator, Partner, Person } from "../rpc/caller.ts";
 import { openMemory } from "./credentials.ts";
+import { openCallerTokens } from "./gateway.ts";
 import { openTokens } from "./tokens.ts";
 
 /** Who holds a credential. A chat server's does not say for which account it acts. */
@@ -30,6 +31,7 @@ export function createAuthenticate(app: App): Authenticate {
     rates: { guesses },
   } = app;
   const tokens = openTokens(app.config);
+  const callerTokens = openCallerTokens(app.config);
   const { openIds, accounts } = openMemory(app);
   const credentials = new LRUCache<string, Credential, string>({
     max: CREDENTIALS_MAX,
@@ -94,7 +96,22 @@ export function createAuthenticate(app: App): Authenticate {
     return { ...holder, ...account };
   }
 
+  /** Whom the gateway found. That the session or key is still open, and the account, is looked up here as well. */
+  async function readToken(token: string, header: Headers): Promise<Caller> {
+    if (header.has("authorization")) throw credentialInvalid();
+    const caller = await callerTokens.read(token);
+    const id = caller.kind === "person" ? caller.sessionId : caller.keyId;
+    if (!(await openIds.fetch(String(id), { context: caller.kind }))) throw credentialInvalid();
+    const acting = header.get("chatpay-account-id");
+    if (caller.kind !== "service") return act(caller, acting);
+    const found = String(caller.accountId);
+    if (acting !== null && acting !== found) throw actingAccountInvalid("the gateway found another account");
+    return act(caller, found);
+  }
+
   return (header, ip = "") => {
+    const token = header.get("chatpay-caller");
+    if (token !== null) return readToken(token, header);
     const authorization = header.get("authorization");
     if (authorization === null) return { kind: "anyone" };
     const acting = header.get("chatpay-account-id");

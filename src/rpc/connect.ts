@@ -22,6 +22,7 @@ import {
 } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
 import { requestInvalid } from "../errors.ts";
+import { keepCredentials } from "./headers.ts";
 import { isMalformed, plainError } from "./observe.ts";
 import { setPeer } from "./origin.ts";
 import type { ServedRoute } from "./route.ts";
@@ -122,6 +123,7 @@ function handler({ routes, pages, log, corsOrigins, secure, readMaxBytes, reques
       return;
     }
     if (SINGLE_REQUEST.has(rpc.method.methodKind)) endWithin(request, requestMs);
+    keepCredentials(request.headers, request.rawHeaders);
     const values = createContextValues();
     setPeer(values, request.socket.remoteAddress ?? "");
     await universalResponseToNodeResponse(

@@ -19,6 +19,7 @@ import { createMeters } from "./meter.ts";
 import { observe } from "./observe.ts";
 import { locate, type Network } from "./origin.ts";
 import { reflectionRoutes } from "./reflection.ts";
+import { answerGateway, isResolve, type Resolve } from "./resolve.ts";
 import { type Route, route, type ServedRoute } from "./route.ts";
 import { validate } from "./validate.ts";
 
@@ -79,13 +80,15 @@ export interface DoorsOptions {
   rate?: Interceptor | undefined;
   /** Whether the server can do its work. */
   healthy: () => Promise<boolean>;
+  /** Answers gateways on the internal port, if given. */
+  resolve?: Resolve | undefined;
 }
 
 export type Doors = Awaited<ReturnType<typeof openDoors>>;
 
 /** Answers for the routes until it is stopped. Throws when a port is taken or an RPC does not say who may call it. */
 export async function openDoors(options: DoorsOptions) {
-  const { config, log, metrics, trail, routes, authenticate, noteKeyUse, rate, healthy } = options;
+  const { config, log, metrics, trail, routes, authenticate, noteKeyUse, rate, healthy, resolve } = options;
   const limits = { ...LIMITS, ...config.limits };
   const closing = new AbortController();
   const { registry } = metrics;
@@ -133,7 +136,7 @@ export async function openDoors(options: DoorsOptions) {
   });
   const front = openFront({ ...servers, tls: config.tls, ...limits });
   const grpc = createGrpcServer(servedAt("grpc"), log, limits, config.tls);
-  const internal = createInternalServer(registry, pulse);
+  const internal = createInternalServer(registry, pulse, log, resolve);
   const force = () => {
     pulse.stop();
     front.destroy();
@@ -185,11 +188,13 @@ function watchInFlight(registry: Registry, inFlight: Record<string, number>) {
   });
 }
 
-/** `/metrics` for Prometheus and `/healthz` for whoever starts and restarts us. */
-function createInternalServer(registry: Registry, pulse: Pulse) {
+/** `/metrics` for Prometheus, `/healthz` for whoever starts and restarts us, and `/resolve` for a gateway. */
+function createInternalServer(registry: Registry, pulse: Pulse, log: Logger, resolve?: Resolve) {
   const status = () => (pulse.serving() ? 200 : 503);
-  return createServer(({ url }, response) => {
-    if (url === "/metrics") {
+  return createServer((request, response) => {
+    const { url } = request;
+    if (resolve && isResolve(url)) void answerGateway(resolve, log, request, response);
+    else if (url === "/metrics") {
       response.setHeader("content-type", registry.contentType);
       registry.metrics().then(
         (text) => response.end(text),
