@@ -1,21 +1,39 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { text } from "node:stream/consumers";
 
-/** What a sandbox server answers: an object as JSON, a string as a page, undefined as 404. */
-export type Handler = (method: string, url: URL) => object | string | undefined;
+export interface Call {
+  method: string;
+  url: URL;
+  headers: Headers;
+  body: string;
+}
+
+/** What a sandbox server answers: JSON, or a page for people. */
+export type Reply = { json: object; status?: number } | { page: string };
+
+/** Undefined is 404. */
+export type Handler = (call: Call) => Reply | undefined;
+
+/** What a page may do, and a mail that somebody else wrote: show itself. */
+const POLICY = "default-src 'none'; style-src 'unsafe-inline'";
 
 /** Serves `handler` on this machine only; port 0 takes any. */
 export async function listen(port: number, handler: Handler): Promise<{ port: number; stop(): Promise<void> }> {
-  const server = createServer((request, response) => {
+  const server = createServer(async (request, response) => {
     const url = URL.parse(request.url ?? "", "http://sandbox");
-    const answer = url ? handler(request.method ?? "", url) : undefined;
-    const isPage = typeof answer === "string";
-    response.writeHead(answer === undefined ? 404 : 200, {
-      "content-type": isPage ? "text/html; charset=utf-8" : "application/json",
-      "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
+    const headers = new Headers(request.headers as Record<string, string>);
+    // Whoever hangs up hears nothing.
+    const body = await text(request).catch(() => undefined);
+    if (body === undefined) return;
+    const nothing: Reply = { json: { error: "nothing here" }, status: 404 };
+    const reply = (url && handler({ method: request.method ?? "", url, headers, body })) ?? nothing;
+    response.writeHead("page" in reply ? 200 : (reply.status ?? 200), {
+      "content-type": "page" in reply ? "text/html; charset=utf-8" : "application/json",
+      "content-security-policy": POLICY,
       "cache-control": "no-store",
     });
-    response.end(isPage ? answer : JSON.stringify(answer ?? { error: "nothing here" }, null, 2));
+    response.end("page" in reply ? reply.page : JSON.stringify(reply.json, null, 2));
   });
   await listening(server, port);
   return {

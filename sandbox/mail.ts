@@ -4,9 +4,9 @@ import { buffer } from "node:stream/consumers";
 import PostalMime from "postal-mime";
 import { SMTPServer, type SMTPServerSession } from "smtp-server";
 import { listen } from "./http.ts";
-import { mailPage } from "./mailpage.ts";
+import { openInbox } from "./inbox.ts";
+import { mailPage } from "./page.ts";
 
-const MESSAGES_MAX = 1_000;
 const MESSAGE_BYTES_MAX = 1024 * 1024;
 const CLOSE_TIMEOUT_MS = 1_000;
 
@@ -21,14 +21,9 @@ export interface Mail {
   html: string;
 }
 
-/**
- * Takes mail for anybody over SMTP and shows it over HTTP. The newest thousand are kept, in memory.
- *
- * GET /mail?to=… · GET /mail/latest?to=… · GET /mail/<id> · DELETE /mail · GET / for people
- */
+/** Takes mail for anybody over SMTP and shows it over HTTP, at /mail; GET /mail/<id>/html as its reader sees it. */
 export async function startMailInbox(ports: { smtpPort: number; httpPort: number }) {
-  const mails: Mail[] = [];
-  let received = 0;
+  const inbox = openInbox<Mail>();
 
   const smtp = new SMTPServer({
     authOptional: true,
@@ -41,9 +36,7 @@ export async function startMailInbox(ports: { smtpPort: number; httpPort: number
       try {
         const raw = await buffer(stream);
         if (stream.sizeExceeded) return done(tooLarge());
-        received += 1;
-        mails.unshift(await readMail(`${received}`, raw, session));
-        mails.length = Math.min(mails.length, MESSAGES_MAX);
+        inbox.add(await readMail(raw, session));
         done();
       } catch (error) {
         done(error as Error);
@@ -55,16 +48,10 @@ export async function startMailInbox(ports: { smtpPort: number; httpPort: number
   const listener = smtp.listen(ports.smtpPort, "127.0.0.1");
   await once(listener, "listening");
 
-  const http = await listen(ports.httpPort, (method, url) => {
-    const to = url.searchParams.get("to")?.toLowerCase();
-    const matching = to ? mails.filter((mail) => mail.to.includes(to)) : mails;
-    if (method === "DELETE" && url.pathname === "/mail") return { deleted: mails.splice(0).length };
-    if (method !== "GET") return undefined;
-    if (url.pathname === "/") return mailPage(matching, to);
-    if (url.pathname === "/mail") return matching;
-    if (url.pathname === "/mail/latest") return matching[0];
-    const [, id] = /^\/mail\/(\d+)$/.exec(url.pathname) ?? [];
-    return mails.find((mail) => mail.id === id);
+  const http = await listen(ports.httpPort, (call) => {
+    const [, id = ""] = /^\/mail\/(\d+)\/html$/.exec(call.url.pathname) ?? [];
+    const mail = inbox.find(id);
+    return mail?.html ? { page: mail.html } : inbox.answer("mail", call, mailPage);
   });
 
   return {
@@ -77,11 +64,9 @@ export async function startMailInbox(ports: { smtpPort: number; httpPort: number
   };
 }
 
-async function readMail(id: string, raw: Buffer, { envelope }: SMTPServerSession): Promise<Mail> {
+async function readMail(raw: Buffer, { envelope }: SMTPServerSession): Promise<Omit<Mail, "id" | "receiveTime">> {
   const { subject = "", text = "", html = "" } = await PostalMime.parse(raw);
   return {
-    id,
-    receiveTime: new Date().toISOString(),
     from: envelope.mailFrom ? envelope.mailFrom.address : "",
     to: envelope.rcptTo.map(({ address }) => address.toLowerCase()),
     subject,

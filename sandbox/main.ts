@@ -1,10 +1,19 @@
 import { startMailInbox } from "./mail.ts";
+import { startSmsInbox } from "./sms.ts";
 
 const smtpPort = Number(process.env.SANDBOX_SMTP_PORT ?? 1025);
 const httpPort = Number(process.env.SANDBOX_MAIL_PORT ?? 8025);
+const smsPort = Number(process.env.SANDBOX_SMS_PORT ?? 8026);
 
 /** Plays the outside world, until it is told to stop. */
-const inbox = await startMailInbox({ smtpPort, httpPort });
-console.log(`mail: smtp://127.0.0.1:${inbox.smtpPort}, read at http://127.0.0.1:${inbox.httpPort}`);
+const mail = await startMailInbox({ smtpPort, httpPort });
+const sms = await startSmsInbox({ port: smsPort });
+console.log(`mail: smtp://127.0.0.1:${mail.smtpPort}, read at http://127.0.0.1:${mail.httpPort}`);
+console.log(`text messages: ${sms.url}, read there as well`);
 
-for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => void inbox.stop());
+for (const signal of ["SIGINT", "SIGTERM"]) {
+  process.once(signal, () => {
+    void mail.stop();
+    void sms.stop();
+  });
+}

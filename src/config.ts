@@ -222,9 +222,9 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
 }
 
 function smsOf(values: z.infer<typeof environment>) {
-  const [url, serviceId, accessKey, secretKey, from] = SMS.map((name) => values[name]);
-  if (!url || !serviceId || !accessKey || !secretKey || !from) return undefined;
-  return { url, serviceId, accessKey, secretKey, from };
+  const [baseUrl, serviceId, accessKey, secretKey, from] = SMS.map((name) => values[name]);
+  if (!baseUrl || !serviceId || !accessKey || !secretKey || !from) return undefined;
+  return { baseUrl, serviceId, accessKey, secretKey, from };
 }
 
 /** The addresses alone, for the commands that do not serve. Both throw a ConfigError. */

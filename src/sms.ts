@@ -18,9 +18,9 @@ const TIMEOUT_MS = 5_000;
 const SHORT_BYTES_MAX = 90;
 
 /** https://api.ncloud-docs.com/docs/en/sens-sms-send */
-export function openTexter({ url, serviceId, accessKey, secretKey, from }: NonNullable<Config["sms"]>): Texter {
+export function openTexter({ baseUrl, serviceId, accessKey, secretKey, from }: NonNullable<Config["sms"]>): Texter {
   const path = `/sms/v2/services/${serviceId}/messages`;
-  const target = new URL(`${url.replace(/\/$/, "")}${path}`);
+  const target = new URL(`${baseUrl.replace(/\/$/, "")}${path}`);
   return {
     async send({ to, text }) {
       const timestamp = String(Date.now());
@@ -64,5 +64,4 @@ function partsOf(phone: string) {
 }
 
 /** The length in EUC-KR, where all but ASCII takes two bytes. */
-export const encodedBytes = (text: string): number =>
-  [...text].reduce((sum, character) => sum + (character > "\x7f" ? 2 : 1), 0);
+const encodedBytes = (text: string): number => text.length + text.replaceAll(/[\n -~]/g, "").length;

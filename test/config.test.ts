@@ -88,6 +88,26 @@ test("a certificate that cannot be read is named", () => {
   expect(problems).toEqual([expect.stringMatching(/^CHATPAY_TLS_CERT_FILE.*\/no\/such\/cert\.pem/)]);
 });
 
+test("text messages need all of their settings, or none", () => {
+  const sms = {
+    CHATPAY_SMS_URL: "https://sens.apigw.ntruss.com",
+    CHATPAY_SMS_SERVICE_ID: "ncp:sms:kr:1:chatpay",
+    CHATPAY_SMS_ACCESS_KEY: "access",
+    CHATPAY_SMS_SECRET_KEY: "secret",
+    CHATPAY_SMS_FROM: "0212345678",
+  };
+
+  expect(readConfig(production).sms).toBeUndefined();
+  expect(readConfig({ ...production, ...sms }).sms).toMatchObject({ secretKey: "secret", from: "0212345678" });
+  for (const name of Object.keys(sms) as (keyof typeof sms)[]) {
+    expect(namesOf(problemsOf({ ...production, ...sms, [name]: "" }))).toEqual([name]);
+    const others = Object.keys(sms).filter((other) => other !== name);
+    expect(namesOf(problemsOf({ ...production, [name]: sms[name] }))).toEqual(others.toSorted());
+  }
+  const wrong = { CHATPAY_SMS_URL: "ftp://sens", CHATPAY_SMS_SERVICE_ID: "a/b", CHATPAY_SMS_FROM: "02-123" };
+  expect(namesOf(problemsOf({ ...production, ...sms, ...wrong }))).toEqual(Object.keys(wrong).toSorted());
+});
+
 test("no message repeats a secret", () => {
   const secret = "hunter2hunter2";
   const problems = problemsOf({

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import pretty from "pino-pretty";
+import { smsSettings } from "../sandbox/sms.ts";
 import { type Demo, makeDemo } from "./demo.ts";
 import { startServices } from "./services.ts";
 import { freePort, isFree, isRunning } from "./system.ts";
@@ -24,6 +25,7 @@ const PORTS = {
   CHATPAY_INTERNAL_PORT: 9090,
   SANDBOX_SMTP_PORT: 1025,
   SANDBOX_MAIL_PORT: 8025,
+  SANDBOX_SMS_PORT: 8026,
 };
 type Ports = typeof PORTS;
 
@@ -65,6 +67,7 @@ async function start() {
     CHATPAY_MODE: "development",
     CHATPAY_HOST: "127.0.0.1",
     CHATPAY_SMTP_URL: `smtp://127.0.0.1:${ports.SANDBOX_SMTP_PORT}`,
+    ...smsSettings(`http://127.0.0.1:${ports.SANDBOX_SMS_PORT}`),
     ...(await secrets()),
     ...process.env,
     ...Object.fromEntries(Object.entries(ports).map(([name, port]) => [name, `${port}`])),
@@ -81,6 +84,7 @@ async function start() {
   const serverUrl = `http://127.0.0.1:${ports.CHATPAY_CONNECT_PORT}`;
   startChild("The sandbox", [process.execPath, "sandbox/main.ts"], env);
   await untilAnswers(`${inboxUrl}/mail`);
+  await untilAnswers(`http://127.0.0.1:${ports.SANDBOX_SMS_PORT}/sms`);
   startChild("ChatPay", ["bin/chatpay", "serve"], env);
   await untilAnswers(`http://127.0.0.1:${ports.CHATPAY_INTERNAL_PORT}/healthz`);
 
@@ -186,6 +190,7 @@ ChatPay is up (${(tookMs / 1000).toFixed(1)} s). Ctrl-C stops all of it; the dat
   gRPC                      localhost:${ports.CHATPAY_GRPC_PORT}
   metrics, health           http://localhost:${ports.CHATPAY_INTERNAL_PORT}/metrics, /healthz
   mail inbox                http://localhost:${ports.SANDBOX_MAIL_PORT}
+  SMS inbox                 http://localhost:${ports.SANDBOX_SMS_PORT}
   MySQL                     ${databaseUrl}
   Redis                     ${redisUrl}
 

@@ -38,9 +38,9 @@ export function openMessenger({ mailer, log, metrics }: Pick<App, "mailer" | "lo
   async function run(kind: AddressKind, compose: () => Promise<Post | undefined>) {
     try {
       await turns[kind].take(async () => {
-        const post = await compose();
-        if (!post) return;
-        await send(post);
+        const written = await compose();
+        if (!written) return;
+        await send(written);
         metrics.observeMessage(kind, "sent");
       });
     } catch (error) {

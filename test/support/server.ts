@@ -5,6 +5,7 @@ import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect
 import { pino } from "pino";
 import { inject } from "vitest";
 import { startMailInbox } from "../../sandbox/mail.ts";
+import { smsSettings, startSmsInbox } from "../../sandbox/sms.ts";
 import { createApp } from "../../src/app.ts";
 import { readConfig } from "../../src/config.ts";
 import { openDatabase } from "../../src/db/database.ts";
@@ -53,8 +54,13 @@ export const testEnvironment = (databaseUrl: string, smtpPort: number): NodeJS.P
 /** The whole service in this process: its own database, real MySQL, Redis and SMTP, both doors open. */
 export async function startServer(environment: NodeJS.ProcessEnv = {}) {
   const inbox = await startMailInbox({ smtpPort: 0, httpPort: 0 });
+  const smsInbox = await startSmsInbox({ port: 0 });
   const databaseUrl = environment.DATABASE_URL ?? (await makeDatabase());
-  const config = readConfig({ ...testEnvironment(databaseUrl, inbox.smtpPort), ...environment });
+  const config = readConfig({
+    ...testEnvironment(databaseUrl, inbox.smtpPort),
+    ...smsSettings(smsInbox.url),
+    ...environment,
+  });
   const logs: string[] = [];
   const log = pino({ level: config.logLevel }, { write: (line) => void logs.push(line) });
 
@@ -88,6 +94,7 @@ export async function startServer(environment: NodeJS.ProcessEnv = {}) {
     app,
     logs,
     inbox,
+    smsInbox,
     baseUrl,
     grpcUrl,
     internalUrl,
@@ -101,6 +108,7 @@ export async function startServer(environment: NodeJS.ProcessEnv = {}) {
       await doors.stop();
       await app.close();
       await inbox.stop();
+      await smsInbox.stop();
     },
   };
 }
