@@ -22,6 +22,10 @@ const personOf = (server: TestServer, accountId: bigint, walletId: bigint, crede
   payments: server.client(PaymentService, credential, door),
 });
 
+/** The same person, calling another server. */
+export const personAt = (server: TestServer, { accountId, walletId, credential }: Person): Person =>
+  personOf(server, accountId, BigInt(walletId), credential);
+
 /** Signs up with a code read from the inbox; calls with the access token. */
 export async function signUp(server: TestServer, { balance = 0n, email = `${randomUUID()}@example.com` } = {}) {
   const code = await proveAddress(server, email, CodePurpose.SIGN_UP);
