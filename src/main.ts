@@ -108,17 +108,15 @@ key
   .option("--scope <scopes>", "what it may do, comma separated; all that its kind may if not given", scopesArgument)
   .option("--expires <time>", "when it stops working, as 2027-01-31T00:00:00Z; never if not given", timeArgument)
   .addHelpText("after", `\nScopes:\n${SCOPE_NAMES.map((name) => `  ${name.toLowerCase()}\n`).join("")}`)
-  .action((options: { kind: KeyKind; name: string; partner?: bigint; scope?: Scope[]; expires?: Date }) =>
-    withIds(async (db, newId) => {
-      const { kind, name, partner, scope, expires } = options;
-      if ((kind === "partner") !== (partner !== undefined)) {
-        throw new UsageError("--partner goes with --kind partner, and only with it");
-      }
-      if (name.length > 100) throw new UsageError("--name takes at most 100 characters");
-      const order = { kind, name, partnerId: partner, scopes: scope, expireTime: expires };
-      printKey(await createKey({ db, newId }, order));
-    }),
-  );
+  .action(async (options: { kind: KeyKind; name: string; partner?: bigint; scope?: Scope[]; expires?: Date }) => {
+    const { kind, name, partner, scope, expires } = options;
+    if ((kind === "partner") !== (partner !== undefined)) {
+      throw new UsageError("--partner goes with --kind partner, and only with it");
+    }
+    if (name.length > 100) throw new UsageError("--name takes at most 100 characters");
+    const order = { kind, name, partnerId: partner, scopes: scope, expireTime: expires };
+    await withIds(async (db, newId) => printKey(await createKey({ db, newId }, order)));
+  });
 
 key
   .command("list")

@@ -150,6 +150,7 @@ test("every command has --help", { timeout: 90_000 }, async () => {
     ["key"],
     ["key", "create"],
     ["key", "list"],
+    ["key", "rotate"],
     ["key", "revoke"],
   ];
 
@@ -170,7 +171,12 @@ test("wrong use ends with 2 and says what would be right", { timeout: 90_000 }, 
     [["key", "create", "--name", "x"], /--kind/],
     [["key", "create", "--kind", "admin", "--name", "x"], /service, partner, operator/],
     [["key", "create", "--kind", "service", "--name", "x", "--expires", "2020-01-01"], /future/],
+    [["key", "create", "--kind", "service", "--name", "x", "--scope", "wallets_read,all"], /no scope "all"/],
+    [["key", "create", "--kind", "service", "--name", "x", "--partner", "7"], /--partner goes with --kind partner/],
     [["key", "revoke", "all"], /decimal id/],
+    [["key", "rotate", "7"], /--overlap/],
+    [["key", "rotate", "7", "--overlap", "soon"], /24h/],
+    [["key", "rotate", "7", "--overlap", "31d"], /30d at most/],
     [["verify"], /DATABASE_URL/],
   ];
 
@@ -201,16 +207,44 @@ test("a key is made, listed, used up and refused, by the command alone", { timeo
   expect(await chatpay(nobodys, env)).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/no such partner/) });
 
   const listed = await chatpay(["key", "list"], env);
-  expect(listed.stdout).toMatch(new RegExp(`^${id} +service +…${key?.slice(-4)} +valid +never used +chat$`, "m"));
+  expect(listed.stdout).toMatch(
+    new RegExp(`^${id} +service +…${key?.slice(-4)} +valid +never +never used +all +chat$`, "m"),
+  );
   expect(listed.stdout).not.toContain(key);
 
   expect(await chatpay(["key", "revoke", `${id}`], env)).toMatchObject({ exitCode: 0 });
-  expect(await chatpay(["key", "revoke", `${id}`], env)).toMatchObject({ exitCode: 2 });
+  expect(await chatpay(["key", "revoke", `${id}`], env)).toMatchObject({ exitCode: 0 });
+  expect(await chatpay(["key", "revoke", "4242"], env)).toMatchObject({
+    exitCode: 1,
+    stderr: "chatpay: no such API key\n",
+  });
   expect((await chatpay(["key", "list"], env)).stdout).toMatch(/ revoked /);
   expect(await chatpay(["verify"], env)).toMatchObject({
     exitCode: 0,
     stdout: expect.stringMatching(/books are right/),
   });
+});
+
+test("A10: a key with scopes and an end is made and rotated by the command alone", { timeout: 90_000 }, async () => {
+  const env = testEnvironment(await makeDatabase(), 1);
+  await chatpay(["migrate"], env);
+  const scopes = "transfers_write,WALLETS_READ";
+  const create = ["key", "create", "--kind", "service", "--name", "chat", "--scope", scopes];
+  const made = await chatpay([...create, "--expires", "2099-01-31T00:00:00Z"], env);
+  const id = /^id {3}(\d+)$/m.exec(made.stdout)?.[1] ?? "";
+
+  const rotated = await chatpay(["key", "rotate", id, "--overlap", "2h"], env);
+  const again = await chatpay(["key", "rotate", id, "--overlap", "0s"], env);
+  const ended = await chatpay(["key", "rotate", id, "--overlap", "0s"], env);
+
+  expect(rotated).toMatchObject({ exitCode: 0, stdout: expect.stringMatching(/^id {3}\d+\nkey {2}cp_svc_\w+\n$/) });
+  expect(again.exitCode).toBe(0);
+  expect(ended).toMatchObject({ exitCode: 1, stderr: "chatpay: the API key has expired or was revoked\n" });
+  const { stdout } = await chatpay(["key", "list"], env);
+  const lines = stdout.split("\n").filter((line) => / chat$/.test(line));
+  expect(lines).toHaveLength(3);
+  for (const line of lines) expect(line).toMatch(/ wallets_read,transfers_write +chat$/);
+  expect(lines.filter((line) => / expired /.test(line))).toEqual([expect.stringContaining(id)]);
 });
 
 test("a port that is taken and a MySQL that is away are told in a line each, with exit code 1", {
