@@ -2,11 +2,14 @@ import { createSecretKey, randomBytes, randomUUID } from "node:crypto";
 import { decodeJwt, type JWTPayload, SignJWT } from "jose";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { AccountService } from "../gen/chatpay/account/v1/account_pb.ts";
+import { Scope } from "../gen/chatpay/auth/v1/auth_pb.ts";
 import { LedgerService } from "../gen/chatpay/ledger/v1/ledger_pb.ts";
+import { TransferService } from "../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { WalletService } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { Health } from "../gen/health/v1/health_pb.ts";
 import { readConfig } from "../src/config.ts";
-import { openPartner, openWallet, type Person, signUp } from "./support/people.ts";
+import { createKey, revokeKey } from "../src/key/key.ts";
+import { balanceOf, openPartner, openWallet, type Person, signUp } from "./support/people.ts";
 import { DOORS, errorOf, everyRpc, outcomeOf } from "./support/rpcs.ts";
 import { type Door, makeDatabase, startServer, type TestServer, testEnvironment } from "./support/server.ts";
 import { callOverHttp1, callOverHttp2, type Lines } from "./support/wire.ts";
@@ -51,7 +54,10 @@ const acting = (id = bob.accountId) => ({
 });
 
 /** The wallets of whoever the headers say, as the money server lists them. */
-async function wallets(headers: Record<string, string>, { server = money, door = "grpc" as Door } = {}) {
+async function wallets(
+  headers: Record<string, string>,
+  { server = money, door }: { server?: TestServer; door?: Door } = {},
+) {
   const { wallets: found } = await server.client(WalletService, {}, door).listWallets({}, { headers });
   return found.map(({ id }) => id);
 }
@@ -107,14 +113,30 @@ test("O7: the gateway asks once, and the money server knows the caller, of which
 
 test("O7: whoever moves money through the gateway moves their own", async () => {
   const { token } = await resolve(acting());
-  const transfer = { idempotencyKey: randomUUID(), recipientWalletId: alice.walletId, amount: 100n };
+  const order = { idempotencyKey: randomUUID(), recipientWalletId: alice.walletId, amount: 100n };
 
-  const headers = { "chatpay-caller": token };
-  await bob.transfers.sendTransfer(transfer, { headers: { ...headers } }).catch(() => {});
-  const { sendTransfer } = money.client((await import("../gen/chatpay/transfer/v1/transfer_pb.ts")).TransferService);
-  const { transfer: sent } = await sendTransfer(transfer, { headers });
+  for (const door of DOORS) {
+    const through = money
+      .client(TransferService, {}, door)
+      .sendTransfer(order, { headers: { "chatpay-caller": token } });
+    expect((await through).transfer).toMatchObject({ senderWalletId: bob.walletId, amount: 100n });
+  }
+  expect(await balanceOf(bob)).toBe(400n);
+});
 
-  expect(sent).toMatchObject({ senderWalletId: bob.walletId, amount: 100n });
+test("O7: a key may do behind the gateway what its scopes say, until it is revoked", async () => {
+  const scopes = [Scope.WALLETS_READ];
+  const { key, row } = await createKey(money.app, { kind: "service", name: "reads", scopes });
+  const headers = { authorization: `Bearer ${key}`, "chatpay-account-id": String(bob.accountId) };
+  const told = { headers: { "chatpay-caller": (await resolve(headers)).token } };
+  const order = { idempotencyKey: randomUUID(), recipientWalletId: alice.walletId, amount: 100n };
+
+  expect(await wallets(told.headers)).toEqual([bob.walletId]);
+  const sent = money.client(TransferService).sendTransfer(order, told);
+  expect(await outcomeOf(sent)).toBe("PermissionDenied SCOPE_MISSING");
+
+  await revokeKey(account.app, row.id);
+  await expect.poll(() => refused(told.headers)).toBe(INVALID);
 });
 
 test("O7: a caller token says ids and scopes, and lives thirty seconds at most", async () => {
