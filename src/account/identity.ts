@@ -31,8 +31,9 @@ export function openIdentities({ config, db, lane, newId }: App) {
       checkBirthDate(birthDate);
       const identityKey = identityKeyOf(ci);
       const account = await findAccount(db, accountId);
+      if (account?.state !== Account_State.OPEN) throw accountNotFound(accountId);
       let identity = await findIdentity(db, identityKey);
-      if (account?.identityId && account.identityId !== identity?.id) throw identityFixed();
+      if (account.identityId !== null && account.identityId !== identity?.id) throw identityFixed();
       // Rows of identities never change, so what is read here is still so when the lane decides.
       identity ??= await keepIdentity(db, { id: newId(), identityKey, birthDate, createTime: new Date() });
       const { value } = await lane.submit(identify(accountId, identity, birthDate, keyId), call);
