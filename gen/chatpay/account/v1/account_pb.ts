@@ -320,7 +320,8 @@ export type SignUpRequest = Message<"chatpay.account.v1.SignUpRequest"> & {
   device: string;
 
   /**
-   * For a browser: the refresh token comes as an http-only cookie, and not in the answer.
+   * For a browser: the refresh token comes as an http-only cookie, and not in the answer. It is refused
+   * to gRPC, and to a page that is neither of our own host nor listed by name.
    *
    * @generated from field: bool refresh_cookie = 8;
    */
@@ -398,7 +399,8 @@ export type SignInRequest = Message<"chatpay.account.v1.SignInRequest"> & {
   device: string;
 
   /**
-   * For a browser: the refresh token comes as an http-only cookie, and not in the answer.
+   * For a browser: the refresh token comes as an http-only cookie, and not in the answer. It is refused
+   * to gRPC, and to a page that is neither of our own host nor listed by name.
    *
    * @generated from field: bool refresh_cookie = 5;
    */
@@ -447,7 +449,8 @@ export const SignInResponseSchema: GenMessage<SignInResponse> = /*@__PURE__*/
  */
 export type RefreshTokensRequest = Message<"chatpay.account.v1.RefreshTokensRequest"> & {
   /**
-   * From the answer that last gave tokens. Empty when it is in the cookie, and so will be the next.
+   * From the answer that last gave tokens. Empty when it is in the cookie, and so will be the next. A
+   * cookie counts only where `refresh_cookie` is not refused, and beside no token here.
    *
    * @generated from field: string refresh_token = 1;
    */
@@ -639,7 +642,8 @@ export type SignInWithCodeRequest = Message<"chatpay.account.v1.SignInWithCodeRe
   device: string;
 
   /**
-   * For a browser: the refresh token comes as an http-only cookie, and not in the answer.
+   * For a browser: the refresh token comes as an http-only cookie, and not in the answer. It is refused
+   * to gRPC, and to a page that is neither of our own host nor listed by name.
    *
    * @generated from field: bool refresh_cookie = 5;
    */
