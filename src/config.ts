@@ -44,6 +44,20 @@ function readNetwork(text: string) {
   return isIP(address) !== 0 && ipaddr.isValidCIDR(cidr) ? ipaddr.parseCIDR(cidr) : undefined;
 }
 
+const countries = list.transform((parts, { addIssue }) => {
+  const codes = parts.map((part) => part.toUpperCase());
+  for (const code of codes) if (!isCountry(code)) addIssue(`"${code}" is no country; write two letters such as KR`);
+  return new Set(codes);
+});
+
+const countryNames = new Intl.DisplayNames(["en"], { type: "region", fallback: "none" });
+
+/** By ISO 3166-1: the region that goes by the name, and not one that is better known by it, as UK is. */
+const isCountry = (code: string) =>
+  /^[A-Z]{2}$/.test(code) &&
+  countryNames.of(code) !== undefined &&
+  new Intl.Locale("und", { region: code }).region === code;
+
 /** 32 bytes as 64 hexadecimal digits. */
 const secret = z
   .string()
@@ -90,6 +104,20 @@ const environment = z.object({
   CHATPAY_LIMIT_OPERATOR: limit(5_000),
   /** Wrong credentials in a minute, of an IP address or an IPv6 network of 64 bits. */
   CHATPAY_LIMIT_FAILED_CREDENTIALS: limit(100),
+
+  /** Countries that people may sign up from, and sign in from, comma separated, as KR; everywhere if not set. */
+  CHATPAY_COUNTRIES_SIGN_UP: countries,
+  CHATPAY_COUNTRIES_SIGN_IN: countries,
+  /** What becomes of those whose country nobody knows. */
+  CHATPAY_COUNTRY_UNKNOWN: z.enum(["allow", "refuse"]).default("refuse"),
+  /** Which address is in which country: a file of the MaxMind format, read again when it changes. */
+  CHATPAY_COUNTRY_DB_FILE: z.string().optional(),
+  /** The header in which trusted proxies name the country, as cf-ipcountry. */
+  CHATPAY_COUNTRY_HEADER: z
+    .string()
+    .regex(/^[\w-]+$/, "must be the name of a header")
+    .transform((name) => name.toLowerCase())
+    .optional(),
 
   CHATPAY_LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "fatal"]).default("info"),
   CHATPAY_MAX_IN_FLIGHT: whole(4_000, 1, 1_000_000),
@@ -175,6 +203,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
   for (const name of SMS) {
     if (smsGiven && given[name] === undefined) problems.push(`${name}: required with ${smsGiven}`);
   }
+  problems.push(...countryProblems(given));
   const tls = readTls(given, problems);
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems.join("\n"));
 
@@ -201,6 +230,13 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
       operator: values.CHATPAY_LIMIT_OPERATOR,
       failedCredentials: values.CHATPAY_LIMIT_FAILED_CREDENTIALS,
     },
+    countries: {
+      signUp: values.CHATPAY_COUNTRIES_SIGN_UP,
+      signIn: values.CHATPAY_COUNTRIES_SIGN_IN,
+      unknown: values.CHATPAY_COUNTRY_UNKNOWN,
+      file: values.CHATPAY_COUNTRY_DB_FILE,
+      header: values.CHATPAY_COUNTRY_HEADER,
+    },
     logLevel: values.CHATPAY_LOG_LEVEL,
     maxInFlight: values.CHATPAY_MAX_IN_FLIGHT,
     laneQueueMax: values.CHATPAY_LANE_QUEUE_MAX,
@@ -225,6 +261,18 @@ function smsOf(values: z.infer<typeof environment>) {
   const [baseUrl, serviceId, accessKey, secretKey, from] = SMS.map((name) => values[name]);
   if (!baseUrl || !serviceId || !accessKey || !secretKey || !from) return undefined;
   return { baseUrl, serviceId, accessKey, secretKey, from };
+}
+
+/** Without a source of countries nobody could come in; without a proxy that is trusted a header is no source. */
+function countryProblems(given: Record<string, string | undefined>): string[] {
+  const { CHATPAY_COUNTRY_DB_FILE: file, CHATPAY_COUNTRY_HEADER: header } = given;
+  const problems = (["CHATPAY_COUNTRIES_SIGN_UP", "CHATPAY_COUNTRIES_SIGN_IN"] as const)
+    .filter((name) => given[name] !== undefined && file === undefined && header === undefined)
+    .map((name) => `${name}: needs CHATPAY_COUNTRY_DB_FILE or CHATPAY_COUNTRY_HEADER`);
+  if (header !== undefined && given.CHATPAY_TRUSTED_PROXIES === undefined) {
+    problems.push("CHATPAY_TRUSTED_PROXIES: required with CHATPAY_COUNTRY_HEADER");
+  }
+  return problems;
 }
 
 /** The addresses alone, for the commands that do not serve. Both throw a ConfigError. */

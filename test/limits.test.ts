@@ -209,7 +209,7 @@ function openProcess(max: number, { windowS = 60, url = inject("redisUrl") } = {
   const points = openPoints({ redis, name: "test", max, windowS, onFallback: () => (seen.fallbacks += 1) });
   /** How many of so many calls there were points for. */
   async function granted(key: string, calls: number) {
-    const waits = await Promise.all(Array.from({ length: calls }, () => points.spend(key)));
+    const waits = await Promise.all(Array.from({ length: calls }, async () => points.spend(key)));
     return waits.filter((waitMs) => waitMs === 0).length;
   }
   return { redis, seen, points, granted, [Symbol.dispose]: () => redis.disconnect() };

@@ -7,6 +7,7 @@ import {
   AccountSchema,
   type AccountService,
   ClosingObstaclesSchema,
+  CodePurpose,
   type Session,
   SessionSchema,
   type Tokens,
@@ -19,9 +20,10 @@ import { idOf } from "../id.ts";
 import { callerOf, payerOf, personOf } from "../rpc/caller.ts";
 import { originOf } from "../rpc/origin.ts";
 import { openAccounts } from "./account.ts";
-import { addressOf } from "./address.ts";
+import { type Address, addressOf } from "./address.ts";
 import { type Obstacle, openClosing } from "./closing.ts";
 import { openCookies } from "./cookies.ts";
+import { openCountryGate } from "./country.ts";
 import { openIdentities } from "./identity.ts";
 import { openPins } from "./pin.ts";
 import { findAccount } from "./queries.ts";
@@ -31,6 +33,7 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
   const sessions = openSessions(app);
   const cookies = openCookies(app.config);
   const accounts = openAccounts(app, sessions);
+  const gate = openCountryGate(app);
   const pins = openPins(app);
   const identities = openIdentities(app);
   const closing = openClosing(app, sessions);
@@ -38,12 +41,16 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
 
   /** The answer of every way in. */
   async function signIn(
-    { device, refreshCookie }: { device: string; refreshCookie: boolean },
+    purpose: CodePurpose,
+    request: { email: string; phone: string; device: string; refreshCookie: boolean },
     context: HandlerContext,
-    enter: () => Promise<AccountRow>,
+    enter: (by: Address) => Promise<AccountRow>,
   ) {
+    const { device, refreshCookie } = request;
+    const by = address(request);
     if (refreshCookie) cookies.check(context);
-    const account = await enter();
+    await gate.check(purpose, by, originOf(context), context.requestHeader);
+    const account = await enter(by);
     const pair = await sessions.start(account, { device: device || agentOf(context), ip: originOf(context).ip });
     return { account: toAccount(account), tokens: handOver(pair, refreshCookie, context) };
   }
@@ -56,18 +63,21 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
   }
 
   return {
-    async sendCode(request) {
+    async sendCode(request, context) {
       const { purpose, language } = request;
-      const { expireTime, resendTime } = await accounts.sendCode(address(request), purpose, language);
+      const to = address(request);
+      await gate.check(purpose, to, originOf(context), context.requestHeader);
+      const { expireTime, resendTime } = await accounts.sendCode(to, purpose, language);
       return { expireTime: timestampFromDate(expireTime), resendTime: timestampFromDate(resendTime) };
     },
 
-    signUp: (request, context) => signIn(request, context, () => accounts.signUp(address(request), request)),
+    signUp: (request, context) => signIn(CodePurpose.SIGN_UP, request, context, (by) => accounts.signUp(by, request)),
 
-    signIn: (request, context) => signIn(request, context, () => accounts.signIn(address(request), request.password)),
+    signIn: (request, context) =>
+      signIn(CodePurpose.SIGN_IN, request, context, (by) => accounts.signIn(by, request.password)),
 
     signInWithCode: (request, context) =>
-      signIn(request, context, () => accounts.signInWithCode(address(request), request.code)),
+      signIn(CodePurpose.SIGN_IN, request, context, (by) => accounts.signInWithCode(by, request.code)),
 
     async resetPassword(request) {
       await accounts.resetPassword(address(request), request.code, request.newPassword);
