@@ -43,7 +43,7 @@ const CALLER_KINDS = {
 } as const satisfies Record<KeyKind, CallerKind>;
 
 /** The kind of a stored key, by the name that its callers have. */
-export function keyKindOf(kind: CallerKind | number): KeyKind {
+export function keyKindOf(kind: number): KeyKind {
   const found = KEY_KINDS.find((name) => CALLER_KINDS[name] === kind);
   if (!found) throw new Error(`no API key is of kind ${kind}`);
   return found;
