@@ -1224,7 +1224,7 @@ export const ClosingObstacle_Kind = {
   UNSPECIFIED: 0,
 
   /**
-   * A wallet holds money.
+   * A wallet has a balance, of which some may be set aside.
    *
    * @generated from enum value: KIND_BALANCE = 1;
    */
@@ -1507,7 +1507,8 @@ export const AccountService: GenService<{
    * connecting information (CI) and the birth date. It is said once; the same again changes nothing. A
    * CI has one open account; who comes back after closing is the same identity.
    *
-   * Errors: ALREADY_EXISTS IDENTITY_TAKEN; FAILED_PRECONDITION IDENTITY_FIXED, IDENTITY_MISMATCH.
+   * Errors: ALREADY_EXISTS IDENTITY_TAKEN; FAILED_PRECONDITION IDENTITY_FIXED, IDENTITY_MISMATCH;
+   * INVALID_ARGUMENT REQUEST_INVALID for a birth date that is no day in the past.
    *
    * @generated from rpc chatpay.account.v1.AccountService.SetIdentity
    */
@@ -1541,9 +1542,10 @@ export const AccountService: GenService<{
   /**
    * CloseAccount ends the account for good: its sessions end, its wallets close, its addresses, password,
    * PIN and name are erased and the addresses are free again. Transfers, payments and postings stay,
-   * without a name. What stands in the way is listed all at once as a `ClosingObstacles` detail.
+   * without a name. What stands in the way is listed all at once as a `ClosingObstacles` detail. Closing
+   * again finds no session, or no account to act for.
    *
-   * Errors: FAILED_PRECONDITION ACCOUNT_NOT_SETTLED.
+   * Errors: FAILED_PRECONDITION ACCOUNT_NOT_SETTLED; NOT_FOUND ACCOUNT_NOT_FOUND.
    *
    * @generated from rpc chatpay.account.v1.AccountService.CloseAccount
    */

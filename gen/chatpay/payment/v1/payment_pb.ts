@@ -556,8 +556,8 @@ export const PaymentService: GenService<{
    * it happen once: a second approval of the same key, by anyone, is refused.
    *
    * Errors: ALREADY_EXISTS PAYMENT_EXISTS, with the first `Payment` as a detail for the person who paid
-   * it; FAILED_PRECONDITION INSUFFICIENT_FUNDS, WALLET_FROZEN, WALLET_CLOSED, CURRENCY_MISMATCH;
-   * NOT_FOUND PARTNER_NOT_FOUND; INVALID_ARGUMENT ITEMS_SUM_MISMATCH; OUT_OF_RANGE BALANCE_OVERFLOW.
+   * it; FAILED_PRECONDITION INSUFFICIENT_FUNDS, WALLET_FROZEN, WALLET_CLOSED, CURRENCY_MISMATCH,
+   * PIN_REQUIRED, PIN_LOCKED; PERMISSION_DENIED PIN_WRONG; NOT_FOUND PARTNER_NOT_FOUND; INVALID_ARGUMENT ITEMS_SUM_MISMATCH; OUT_OF_RANGE BALANCE_OVERFLOW.
    *
    * @generated from rpc chatpay.payment.v1.PaymentService.ApprovePayment
    */

@@ -516,11 +516,12 @@ export const TransferService: GenService<{
   /**
    * SendTransfer takes money from the caller's main wallet and gives it to the recipient, at once or
    * not at all. Repeating an `idempotency_key` returns the first transfer and the response header
-   * `idempotency-replayed: true`.
+   * `idempotency-replayed: true`; it needs no PIN.
    *
-   * Errors: FAILED_PRECONDITION INSUFFICIENT_FUNDS, WALLET_FROZEN, WALLET_CLOSED, CURRENCY_MISMATCH;
-   * NOT_FOUND WALLET_NOT_FOUND; INVALID_ARGUMENT SAME_WALLET, IDEMPOTENCY_KEY_REUSED,
-   * IDEMPOTENCY_KEY_MISSING; OUT_OF_RANGE BALANCE_OVERFLOW.
+   * Errors: FAILED_PRECONDITION INSUFFICIENT_FUNDS, WALLET_FROZEN, WALLET_CLOSED, CURRENCY_MISMATCH,
+   * PIN_REQUIRED, PIN_LOCKED; PERMISSION_DENIED PIN_WRONG; NOT_FOUND WALLET_NOT_FOUND;
+   * INVALID_ARGUMENT SAME_WALLET, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_MISSING; OUT_OF_RANGE
+   * BALANCE_OVERFLOW.
    *
    * @generated from rpc chatpay.transfer.v1.TransferService.SendTransfer
    */
@@ -531,10 +532,11 @@ export const TransferService: GenService<{
   },
   /**
    * BatchSendTransfers sends up to 1,000 transfers from the caller's main wallet, each with its own
-   * key and its own result, in the order of the request. With `atomic`, all happen or none.
+   * key and its own result, in the order of the request. With `atomic`, all happen or none. One PIN is
+   * for all of them: what counts is the sum of those that have not happened before.
    *
-   * Errors: those of SendTransfer, in each result; the call itself fails only for a malformed request or
-   * when the server takes no calls. A result may also say `resource_exhausted` or `unavailable`: send the
+   * Errors: those of SendTransfer, in each result; the call itself fails only for a malformed request,
+   * for the PIN, or when the server takes no calls. A result may also say `resource_exhausted` or `unavailable`: send the
    * call again with the same keys.
    *
    * @generated from rpc chatpay.transfer.v1.TransferService.BatchSendTransfers
