@@ -1,4 +1,4 @@
-import { createServer, type Server } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 
@@ -20,20 +20,9 @@ const POLICY = "default-src 'none'; style-src 'unsafe-inline'";
 
 /** Serves `handler` on this machine only; port 0 takes any. */
 export async function listen(port: number, handler: Handler): Promise<{ port: number; stop(): Promise<void> }> {
-  const server = createServer(async (request, response) => {
-    const url = URL.parse(request.url ?? "", "http://sandbox");
-    const headers = new Headers(request.headers as Record<string, string>);
+  const server = createServer((request, response) => {
     // Whoever hangs up hears nothing.
-    const body = await text(request).catch(() => undefined);
-    if (body === undefined) return;
-    const nothing: Reply = { json: { error: "nothing here" }, status: 404 };
-    const reply = (url && handler({ method: request.method ?? "", url, headers, body })) ?? nothing;
-    response.writeHead("page" in reply ? 200 : (reply.status ?? 200), {
-      "content-type": "page" in reply ? "text/html; charset=utf-8" : "application/json",
-      "content-security-policy": POLICY,
-      "cache-control": "no-store",
-    });
-    response.end("page" in reply ? reply.page : JSON.stringify(reply.json, null, 2));
+    answer(request, response, handler).catch(() => response.destroy());
   });
   await listening(server, port);
   return {
@@ -44,6 +33,20 @@ export async function listen(port: number, handler: Handler): Promise<{ port: nu
         server.closeAllConnections();
       }),
   };
+}
+
+async function answer(request: IncomingMessage, response: ServerResponse, handler: Handler) {
+  const url = URL.parse(request.url ?? "", "http://sandbox");
+  const headers = new Headers(request.headers as Record<string, string>);
+  const body = await text(request);
+  const found = url && handler({ method: request.method ?? "", url, headers, body });
+  const reply: Reply = found ?? { json: { error: "nothing here" }, status: 404 };
+  response.writeHead("page" in reply ? 200 : (reply.status ?? 200), {
+    "content-type": "page" in reply ? "text/html; charset=utf-8" : "application/json",
+    "content-security-policy": POLICY,
+    "cache-control": "no-store",
+  });
+  response.end("page" in reply ? reply.page : JSON.stringify(reply.json, null, 2));
 }
 
 const listening = (server: Server, port: number) =>

@@ -1330,10 +1330,16 @@ export const CodePurposeSchema: GenEnum<CodePurpose> = /*@__PURE__*/
  */
 export const AccountService: GenService<{
   /**
-   * SendCode sends a 6-digit code that proves an address, by mail or SMS. The answer is the same
-   * whether or not the address belongs to an account; its owner is told in the message. A code lives
-   * 10 minutes, works once and for one purpose, and stands 5 tries; the next can be sent after 60
-   * seconds.
+   * SendCode sends a 6-digit code that proves an address, by mail or SMS. A code lives 10 minutes, works
+   * once and for one purpose, and stands 5 tries. The next for this address and purpose can be sent after
+   * 60 seconds, and 20 in 24 hours for all purposes together, until one is proved.
+   *
+   * The answer is the same, after the same time, whether or not the address belongs to an account; its
+   * owner is told in the message. For SIGN_UP and CHANGE_ADDRESS an address that has an account gets a
+   * message that says so, without a code. For the other purposes an address that has none is sent
+   * nothing: it may be anybody's, and nobody shall be pestered with mail or texts in our name.
+   *
+   * A phone number is refused with DEPENDENCY_UNAVAILABLE where no text message service is set up.
    *
    * Errors: RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS, OVERLOADED; UNAVAILABLE DEPENDENCY_UNAVAILABLE;
    * PERMISSION_DENIED COUNTRY_NOT_ALLOWED for the purposes that are bound to a country.
@@ -1347,7 +1353,8 @@ export const AccountService: GenService<{
   },
   /**
    * SignUp opens an account with its main wallet, and signs in. The code proves the address.
-   * A refused password costs no code.
+   * A refused password costs no code; nor does anything else that keeps a code from doing what it is
+   * for, here and in the other calls that take one.
    *
    * Errors: INVALID_ARGUMENT CODE_INVALID, PASSWORD_TOO_SIMPLE; ALREADY_EXISTS ADDRESS_TAKEN, only
    * with the right code; PERMISSION_DENIED COUNTRY_NOT_ALLOWED; RESOURCE_EXHAUSTED OVERLOADED;
@@ -1461,7 +1468,7 @@ export const AccountService: GenService<{
   },
   /**
    * ChangePassword sets a new password, and ends all other sessions. An account that has a password
-   * names it; one that has none sets its first.
+   * names it, and may name ten wrong ones in 15 minutes; one that has none sets its first.
    *
    * Errors: INVALID_ARGUMENT PASSWORD_TOO_SIMPLE; UNAUTHENTICATED SIGN_IN_FAILED for a wrong old
    * password; RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS, OVERLOADED.
@@ -1475,7 +1482,7 @@ export const AccountService: GenService<{
   },
   /**
    * ChangeAddress gives the account a new e-mail address or phone number, with a code for the purpose
-   * CHANGE_ADDRESS that was sent to it. The address before is told.
+   * CHANGE_ADDRESS that was sent to it. The addresses that the account had before are told.
    *
    * Errors: INVALID_ARGUMENT CODE_INVALID; ALREADY_EXISTS ADDRESS_TAKEN, only with the right code;
    * UNAUTHENTICATED SIGN_IN_FAILED for a wrong password; RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS,
