@@ -91,8 +91,7 @@ function codeIn(text: string | undefined): string | undefined {
 
 /** Finds the country of an address in a file of the MaxMind format, which may change at any time. Throws if there is none. */
 function openCountryFile(path: string, log: Logger) {
-  let seen = versionOf(statSync(path));
-  let reader = new Reader<CountryResponse>(readFileSync(path));
+  let { seen, reader } = readFirst(path);
   let lookedAt = performance.now();
 
   async function readChanged() {
@@ -116,6 +115,14 @@ function openCountryFile(path: string, log: Logger) {
     if (ip.includes(":") && reader.metadata.ipVersion === 4) return undefined;
     return reader.get(ip)?.country?.iso_code;
   };
+}
+
+function readFirst(path: string) {
+  try {
+    return { seen: versionOf(statSync(path)), reader: new Reader<CountryResponse>(readFileSync(path)) };
+  } catch (cause) {
+    throw new Error(`CHATPAY_COUNTRY_DB_FILE: no file of the MaxMind format: ${path}`, { cause });
+  }
 }
 
 const versionOf = ({ mtimeMs, size, ino }: Stats) => `${mtimeMs} ${size} ${ino}`;
