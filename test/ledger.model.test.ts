@@ -1,13 +1,25 @@
 import { randomUUID } from "node:crypto";
 import * as fc from "fast-check";
 import { afterAll, expect, test, vi } from "vitest";
+import { Account_State, ClosingObstacle_Kind } from "../gen/chatpay/account/v1/account_pb.ts";
 import { Entry_Cause, Wallet_Kind, Wallet_State } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
+import { updateProfile } from "../src/account/account.ts";
+import { closeAccount, type Obstacle } from "../src/account/closing.ts";
 import type { TransferRow } from "../src/db/schema.ts";
 import type { Books } from "../src/ledger/books.ts";
 import type { Command } from "../src/ledger/command.ts";
 import { onceKeyOf } from "../src/ledger/once.ts";
-import { answerOf, chooseSeed, makeBooks, makeWallets, openLedger, transferRow } from "./support/load.ts";
-import { type Answer, type Model, type ModelWallet, runTogether, type Step } from "./support/model.ts";
+import { freezeWallet, unfreezeWallet } from "../src/wallet/wallet.ts";
+import { accountRow, answerOf, chooseSeed, makeBooks, openLedger, transferRow } from "./support/load.ts";
+import {
+  type Answer,
+  type Model,
+  type ModelAccount,
+  type ModelObstacle,
+  type ModelWallet,
+  runTogether,
+  type Step,
+} from "./support/model.ts";
 import { differencesIn } from "./support/people.ts";
 
 const databaseUrl = await makeBooks();
@@ -17,17 +29,21 @@ afterAll(() => ledger.close());
 const RUNS = Number(process.env.CHATPAY_TEST_RUNS ?? 60);
 
 /** The wallets of a run; the system wallets pay the first money to the others. */
-const WALLETS: { kind: ModelWallet["kind"]; currency: string; first: bigint }[] = [
+const WALLETS: { kind: ModelWallet["kind"]; currency: string; first: bigint; account?: number }[] = [
   { kind: "system", currency: "KRW", first: 0n },
   { kind: "system", currency: "USD", first: 0n },
-  { kind: "main", currency: "KRW", first: 1_000n },
-  { kind: "main", currency: "KRW", first: 1n },
-  { kind: "main", currency: "KRW", first: 2n ** 63n - 2_000n },
+  { kind: "main", currency: "KRW", first: 1_000n, account: 0 },
+  { kind: "main", currency: "KRW", first: 1n, account: 1 },
+  { kind: "main", currency: "KRW", first: 2n ** 63n - 2_000n, account: 2 },
   { kind: "partner", currency: "KRW", first: 50n },
-  { kind: "main", currency: "USD", first: 500n },
+  { kind: "main", currency: "USD", first: 500n, account: 0 },
+  { kind: "main", currency: "KRW", first: 0n, account: 3 },
+  { kind: "main", currency: "KRW", first: 0n, account: 3 },
 ];
+const ACCOUNTS = 4;
 /** One more than there are: a wallet that nobody has made. */
 const walletIndex = fc.nat({ max: WALLETS.length });
+const accountIndex = fc.nat({ max: ACCOUNTS });
 const KINDS = { main: Wallet_Kind.MAIN, partner: Wallet_Kind.PARTNER, system: Wallet_Kind.BANK_CLEARING };
 const STATES = { open: Wallet_State.OPEN, frozen: Wallet_State.FROZEN, closed: Wallet_State.CLOSED };
 
@@ -65,6 +81,17 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("release" as const), hold: holdIndex }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("turn" as const), wallet: walletIndex, state: anyState }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("freeze" as const), wallet: walletIndex }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant("unfreeze" as const), wallet: walletIndex }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("close" as const), account: accountIndex }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant("rename" as const),
+      account: accountIndex,
+      name: fc.constantFrom("Alice", "Bob", "점심"),
+    }),
+  },
 );
 const sendTwice: fc.Arbitrary<Step> = fc.record({
   do: fc.constant("sendTwice" as const),
@@ -93,17 +120,19 @@ test("the lane does what the model does", { timeout: 120_000 }, async () => {
   vi.spyOn(performance, "now").mockImplementation(() => now() + hours * 3_600_000);
   let commands = 0;
   const property = fc.asyncProperty(program, async (groups) => {
-    const walletIds = [...(await openWallets()), MISSING];
+    const { walletIds, accountIds } = await openWallets();
     const holdIds: bigint[] = [];
     const stepOfTransfer = new Map<bigint, number>();
-    const model: Model = { wallets: WALLETS.map(emptyWallet), holds: [], keys: {}, steps: 0 };
+    const model: Model = { wallets: WALLETS.map(emptyWallet), holds: [], accounts: newAccounts(), keys: {}, steps: 0 };
     const run = randomUUID();
 
     for (const [number, group] of [FIRST_MONEY, ...groups].entries()) {
       if (number % 2 === 0) hours += 1;
       const units = group.map((steps) => steps.map((each) => onKnownHolds(each, holdIds.length)));
       const submitted = units.map((steps) =>
-        ledger.lane.submitTogether(steps.map((each) => commandOf(each, { walletIds, holdIds, model, run }))),
+        ledger.lane.submitTogether(
+          steps.map((each) => commandOf(each, { walletIds, accountIds, holdIds, model, run })),
+        ),
       );
       const firstStep = model.steps;
       const expected = units.flatMap((steps) => runTogether(model, steps));
@@ -115,12 +144,13 @@ test("the lane does what the model does", { timeout: 120_000 }, async () => {
         if (replayed) return { is: "replayed", step: stepOfTransfer.get(value.id) ?? -1 };
         stepOfTransfer.set(value.id, firstStep + i);
         if (units.flat()[i]?.do === "hold") holdIds.push(value.id);
-        return { is: "done", step: firstStep + i };
+        const obstacles = "obstacles" in value ? value.obstacles : undefined;
+        return { is: "done", step: firstStep + i, ...(obstacles && { obstacles: inNumbers(obstacles, walletIds) }) };
       });
       expect(answers).toEqual(expected);
       commands += answers.length;
     }
-    await expectSameBooks(model, walletIds, holdIds);
+    await expectSameBooks(model, walletIds, holdIds, accountIds);
   });
 
   await fc.assert(property, { numRuns: RUNS, seed: chooseSeed("ledger.model") });
@@ -144,10 +174,41 @@ const emptyWallet = ({ kind, currency }: (typeof WALLETS)[number]): ModelWallet 
   entries: [],
 });
 
-async function openWallets(): Promise<bigint[]> {
-  const opened = WALLETS.map(({ kind, currency }) => makeWallets(ledger, 1, { kind: KINDS[kind], currency }));
-  return (await Promise.all(opened)).flat();
+const newAccounts = (): ModelAccount[] =>
+  Array.from({ length: ACCOUNTS }, (_, account) => ({
+    state: "open",
+    name: "Somebody",
+    wallets: WALLETS.flatMap((wallet, index) => (wallet.account === account ? [index] : [])),
+  }));
+
+async function openWallets(): Promise<{ walletIds: bigint[]; accountIds: bigint[] }> {
+  const walletIds = WALLETS.map(() => ledger.newId());
+  const accountIds = Array.from({ length: ACCOUNTS }, () => ledger.newId());
+  await ledger.lane.submit({
+    touches: {},
+    decide(books) {
+      for (const id of accountIds) books.insert("account", accountRow(id, id, books.now));
+      WALLETS.forEach(({ kind, currency, account = -1 }, i) => {
+        const wallet = { id: walletIds[i] as bigint, kind: KINDS[kind], accountId: accountIds[account] };
+        Object.assign(books.openWallet(wallet), { currency });
+      });
+    },
+  });
+  return { walletIds, accountIds };
 }
+
+const OBSTACLES: Record<number, ModelObstacle["kind"]> = {
+  [ClosingObstacle_Kind.BALANCE]: "balance",
+  [ClosingObstacle_Kind.HOLD]: "hold",
+  [ClosingObstacle_Kind.FROZEN]: "frozen",
+};
+
+const inNumbers = (obstacles: Obstacle[], walletIds: bigint[]) =>
+  obstacles.map(({ kind, walletId, amount }) => ({
+    kind: OBSTACLES[kind] as ModelObstacle["kind"],
+    wallet: walletIds.indexOf(walletId),
+    amount,
+  }));
 
 /** The id of a hold is known when its batch has been answered; another batch may use it then. */
 const onKnownHolds = (each: Step, known: number): Step =>
@@ -155,14 +216,19 @@ const onKnownHolds = (each: Step, known: number): Step =>
 
 interface Run {
   walletIds: bigint[];
+  accountIds: bigint[];
   holdIds: bigint[];
   model: Model;
   run: string;
 }
 
+/** What a command made or changed, or why it did not. */
+type Made = { id: bigint; obstacles?: Obstacle[] };
+
 /** The step as a command of the lane. */
-function commandOf(each: Step, { walletIds, holdIds, model, run }: Run): Command<{ id: bigint }> {
+function commandOf(each: Step, { walletIds, accountIds, holdIds, model, run }: Run): Command<Made> {
   const walletId = (index: number) => walletIds[index] ?? MISSING;
+  const accountId = (index: number) => accountIds[index] ?? MISSING;
   const holdId = (index: number) => holdIds[index] ?? MISSING;
   switch (each.do) {
     case "send":
@@ -220,6 +286,20 @@ function commandOf(each: Step, { walletIds, holdIds, model, run }: Run): Command
         decide: (books) => books.setState(id, STATES[each.state]),
       };
     }
+    case "freeze":
+    case "unfreeze": {
+      const order = { walletId: walletId(each.wallet), reason: "for a test", apiKeyId: 1n };
+      return each.do === "freeze" ? freezeWallet(order) : unfreezeWallet(order);
+    }
+    case "rename":
+      return updateProfile(accountId(each.account), { displayName: each.name });
+    case "close": {
+      const { touches, decide } = closeAccount(
+        accountId(each.account),
+        (model.accounts[each.account]?.wallets ?? []).map(walletId),
+      );
+      return { touches, decide: (books) => ({ id: accountId(each.account), ...decide(books) }) };
+    }
   }
 }
 
@@ -249,7 +329,7 @@ function move(
 }
 
 /** Balances, what is held, and every entry with the balance after it, wallet by wallet. */
-async function expectSameBooks(model: Model, walletIds: bigint[], holdIds: bigint[]) {
+async function expectSameBooks(model: Model, walletIds: bigint[], holdIds: bigint[], accountIds: bigint[]) {
   const { db } = ledger;
   const wallets = await db.selectFrom("wallet").selectAll().where("id", "in", walletIds).orderBy("id").execute();
   const postings = await db
@@ -288,6 +368,15 @@ async function expectSameBooks(model: Model, walletIds: bigint[], holdIds: bigin
       held,
       sequence: BigInt(entries.length),
       entries: entries.map((entry) => ({ number: 1n, ...entry })),
+    })),
+  );
+
+  const accounts = await db.selectFrom("account").selectAll().where("id", "in", accountIds).orderBy("id").execute();
+  expect(accounts.map(({ state, displayName, walletCount }) => ({ state, displayName, walletCount }))).toEqual(
+    model.accounts.map(({ state, name, wallets: own }) => ({
+      state: state === "open" ? Account_State.OPEN : Account_State.CLOSED,
+      displayName: name,
+      walletCount: own.length,
     })),
   );
 

@@ -230,7 +230,8 @@ const changeAddress = (accountId: bigint, address: Address): Command<AccountRow>
   },
 });
 
-const updateProfile = (accountId: bigint, change: Partial<Profile>): Command<AccountRow> => ({
+/** What others see of the account. */
+export const updateProfile = (accountId: bigint, change: Partial<Profile>): Command<AccountRow> => ({
   touches: { account: [accountId] },
   decide(books) {
     const { displayName, language } = openRow(books, accountId);

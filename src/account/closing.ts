@@ -71,11 +71,12 @@ export const closeAccount = (accountId: bigint, walletIds: bigint[], keyId?: big
     const account = books.account(accountId);
     if (account.state !== Account_State.OPEN) throw accountNotFound(accountId);
     if (account.walletCount !== walletIds.length) throw new WalletMissed();
-    const obstacles = RULES.flatMap((rule) => rule({ account, wallets: walletIds.map((id) => books.wallet(id)) }));
+    const wallets = walletIds.map((id) => books.wallet(id));
+    const obstacles = RULES.flatMap((rule) => rule({ account, wallets }));
     if (obstacles.length > 0) return { obstacles };
 
     const { email, phone, language, mainWalletId } = account;
-    for (const id of walletIds) books.setState(id, Wallet_State.CLOSED);
+    for (const { id, state } of wallets) if (state !== Wallet_State.CLOSED) books.setState(id, Wallet_State.CLOSED);
     books.tell("account.closed", [accountId], {
       accountId,
       mainWalletId,

@@ -4,11 +4,12 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { ConnectError } from "@connectrpc/connect";
 import { pino } from "pino";
+import { Account_State } from "../../gen/chatpay/account/v1/account_pb.ts";
 import { ErrorInfoSchema, ReasonSchema } from "../../gen/chatpay/error/v1/error_pb.ts";
 import { Entry_Cause, Wallet_Kind } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { type Db, openDatabase } from "../../src/db/database.ts";
 import { migrate } from "../../src/db/migrate.ts";
-import type { TransferRow, WalletRow } from "../../src/db/schema.ts";
+import type { AccountRow, TransferRow, WalletRow } from "../../src/db/schema.ts";
 import { leaseIds, type NewId } from "../../src/id.ts";
 import type { Command, Settled } from "../../src/ledger/command.ts";
 import { type Lane, type LaneOptions, openLane } from "../../src/ledger/lane.ts";
@@ -132,6 +133,27 @@ export function pay({ from, to, amount, key = randomUUID(), memo = "" }: Pay): C
     },
   };
 }
+
+/** Somebody's account, before its wallets are opened. */
+export const accountRow = (id: bigint, mainWalletId: bigint, createTime: Date): AccountRow => ({
+  id,
+  email: `${id}@example.com`,
+  emailKey: null,
+  phone: "",
+  phoneKey: null,
+  passwordHash: "",
+  displayName: "Somebody",
+  language: "ko",
+  state: Account_State.OPEN,
+  mainWalletId,
+  identityId: null,
+  pinHash: "",
+  pinTries: 0,
+  identityKey: null,
+  walletCount: 0,
+  createTime,
+  updateTime: createTime,
+});
 
 /** The row that a posting needs as its cause, with a key that nobody else has. */
 export const transferRow = (id: bigint, { from, to, amount, memo = "" }: Pay, createTime: Date): TransferRow => ({

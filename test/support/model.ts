@@ -21,7 +21,14 @@ export interface ModelHold {
   remaining: bigint;
 }
 
-/** Wallets and holds go by their numbers in order of making. A key makes a `send` happen once. */
+export interface ModelAccount {
+  state: "open" | "closed";
+  name: string;
+  /** The numbers of its wallets. */
+  wallets: number[];
+}
+
+/** Wallets, holds and accounts go by their numbers in order of making. A key makes a `send` happen once. */
 export type Step =
   | { do: "send"; from: number; to: number; amount: bigint; byOperator: boolean; key?: number }
   /** A movement that is followed by another one, or by a mistake in the program. */
@@ -29,11 +36,22 @@ export type Step =
   | { do: "hold"; wallet: number; amount: bigint }
   | { do: "capture"; hold: number; to: number; amount?: bigint }
   | { do: "release"; hold: number }
-  | { do: "turn"; wallet: number; state: State };
+  | { do: "turn"; wallet: number; state: State }
+  | { do: "freeze"; wallet: number }
+  | { do: "unfreeze"; wallet: number }
+  | { do: "rename"; account: number; name: string }
+  | { do: "close"; account: number };
+
+/** What stands in the way of closing. */
+export interface ModelObstacle {
+  kind: "balance" | "hold" | "frozen";
+  wallet: number;
+  amount: bigint;
+}
 
 /** `step` is the number of the step that did it: of the first one, when a key was used again. */
 export type Answer =
-  | { is: "done"; step: number }
+  | { is: "done"; step: number; obstacles?: ModelObstacle[] }
   | { is: "replayed"; step: number }
   | { is: "refused"; reason: string };
 
@@ -44,6 +62,7 @@ const MAX = 2n ** 63n - 1n;
 export interface Model {
   wallets: ModelWallet[];
   holds: ModelHold[];
+  accounts: ModelAccount[];
   keys: { [key: number]: { step: number; from: number; to: number; amount: bigint } };
   steps: number;
 }
@@ -130,12 +149,53 @@ function run(model: Model, step: Step, number: number): Answer {
       held.remaining = 0n;
       break;
     }
-    case "turn":
-      wallet(step.wallet).state = step.state;
+    case "turn": {
+      const turned = wallet(step.wallet);
+      if (turned.state === "closed") refuse("WALLET_CLOSED");
+      if (step.state === "closed" && (turned.balance !== 0n || turned.held !== 0n)) refuse("error");
+      turned.state = step.state;
       break;
+    }
+    case "freeze":
+    case "unfreeze": {
+      const turned = wallet(step.wallet);
+      if (turned.kind === "system") refuse("SYSTEM_WALLET");
+      if (turned.state === "closed") refuse("WALLET_CLOSED");
+      turned.state = step.do === "freeze" ? "frozen" : "open";
+      break;
+    }
+    case "rename":
+      openAccount(model, step.account).name = step.name;
+      break;
+    case "close": {
+      const account = openAccount(model, step.account);
+      const obstacles = obstaclesOf(model, account);
+      if (obstacles.length > 0) return { is: "done", step: number, obstacles };
+      for (const index of account.wallets) wallet(index).state = "closed";
+      account.state = "closed";
+      account.name = "";
+      break;
+    }
   }
   return { is: "done", step: number };
 }
+
+function openAccount(model: Model, index: number): ModelAccount {
+  const account = model.accounts[index];
+  return account?.state === "open" ? account : refuse("ACCOUNT_NOT_FOUND");
+}
+
+/** By kind, and within a kind by wallet. */
+function obstaclesOf({ wallets }: Model, account: ModelAccount): ModelObstacle[] {
+  const own = account.wallets.map((index) => ({ index, ...(wallets[index] as ModelWallet) }));
+  return [
+    ...own.filter(({ balance }) => balance > 0n).map(({ index, balance }) => obstacle("balance", index, balance)),
+    ...own.filter(({ held }) => held > 0n).map(({ index, held }) => obstacle("hold", index, held)),
+    ...own.filter(({ state }) => state === "frozen").map(({ index }) => obstacle("frozen", index, 0n)),
+  ];
+}
+
+const obstacle = (kind: ModelObstacle["kind"], wallet: number, amount: bigint) => ({ kind, wallet, amount });
 
 function move(from: ModelWallet, to: ModelWallet, amount: bigint, byOperator: boolean) {
   mayPay(from, byOperator);

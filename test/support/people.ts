@@ -7,6 +7,7 @@ import { unpackEvents } from "../../src/ledger/queries.ts";
 import { verifyBooks } from "../../src/ledger/verify.ts";
 import { postingSources } from "../../src/sources.ts";
 import { adjustWallet } from "../../src/wallet/wallet.ts";
+import { accountRow } from "./load.ts";
 import type { Credential, Door, TestServer } from "./server.ts";
 
 /** Somebody with a wallet, and the calls they make. */
@@ -76,25 +77,7 @@ export async function openWallets(
       decide(books: Parameters<Parameters<typeof lane.submit>[0]["decide"]>[0]) {
         const id = books.newId();
         const mainWalletId = books.newId();
-        books.insert("account", {
-          id,
-          email: `${id}@example.com`,
-          emailKey: null,
-          phone: "",
-          phoneKey: null,
-          passwordHash: "",
-          displayName: "Somebody",
-          language: "ko",
-          state: 1,
-          mainWalletId,
-          identityId: null,
-          pinHash: "",
-          pinTries: 0,
-          identityKey: null,
-          walletCount: 0,
-          createTime: books.now,
-          updateTime: books.now,
-        });
+        books.insert("account", accountRow(id, mainWalletId, books.now));
         books.openWallet({ id: mainWalletId, kind: 1, accountId: id });
         books.tell("account.opened", [id], { accountId: id, mainWalletId });
         return { id, mainWalletId };
