@@ -1324,7 +1324,9 @@ export const CodePurposeSchema: GenEnum<CodePurpose> = /*@__PURE__*/
  * AccountService signs people up and in, and keeps their profile, their sessions and what proves them.
  *
  * An address is an e-mail address or a phone number; a request that takes one takes exactly one.
- * Every call that anybody may make can be refused with RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS.
+ * Every call that anybody may make can be refused with RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS, which counts
+ * what was tried. Like every call of every service it can be refused with RATE_LIMITED, which counts calls:
+ * of the account or the key, or of the IP address where there is neither.
  *
  * @generated from service chatpay.account.v1.AccountService
  */
