@@ -30,7 +30,16 @@ export function openFront({ http1, http2, tls, greetingMs, idleMs, connectionsMa
     sessions.add(session);
     session.once("close", () => sessions.delete(session));
     awaitSettings(session, greetingMs);
-    session.setTimeout(idleMs, () => session.close());
+    let streams = 0;
+    session.on("stream", (stream) => {
+      streams += 1;
+      stream.once("close", () => (streams -= 1));
+    });
+    session.setTimeout(idleMs, () => {
+      session.close();
+      // Half a header is no stream yet, and Node would wait for the rest of it.
+      if (streams === 0) session.destroy();
+    });
   });
 
   const sockets = new Set<Socket>();
