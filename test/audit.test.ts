@@ -9,10 +9,12 @@ import { CallerKind } from "../gen/chatpay/auth/v1/auth_pb.ts";
 import { Reason } from "../gen/chatpay/error/v1/error_pb.ts";
 import { PaymentService } from "../gen/chatpay/payment/v1/payment_pb.ts";
 import { WalletService } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
+import { openTrail } from "../src/audit/audit.ts";
 import { insertRecords } from "../src/audit/queries.ts";
 import { openDatabase } from "../src/db/database.ts";
 import type { AuditRow } from "../src/db/schema.ts";
 import { openSession } from "../src/db/session.ts";
+import type { AuditEntry } from "../src/rpc/audit.ts";
 import { balanceOf, openPartner, openWallet, openWallets, type Person, signUp } from "./support/people.ts";
 import { startProxy } from "./support/proxy.ts";
 import { DOORS, refusalOf } from "./support/rpcs.ts";
@@ -337,17 +339,46 @@ test.each(["before", "unanswered"] as const)(
   },
 );
 
-test("O4: a server that stops writes what waits", async () => {
-  const own = await startServer();
-  const [alice, bob] = (await openWallets(own, 2, { balance: 1_000n })) as [Person, Person];
-  const { databaseUrl } = own.app.config;
+test("O4: a trail that closes writes what waits, in as many statements as it takes", async () => {
+  const { app } = server;
+  const db = openDatabase(app.config.databaseUrl);
+  const trail = openTrail({ db, newId: app.newId, log: app.log, observe: () => {} });
+  const session = await openSession(app.config.databaseUrl);
+  const requestId = randomUUID();
+  await session.run(["lock tables audit_record read"]);
 
-  await Promise.all(Array.from({ length: 300 }, () => send(alice, bob, 1n)));
-  await own.stop();
+  for (let i = 0; i < 1_200; i += 1) trail.writeLater(entryOf({ requestId }));
+  const closed = trail.close().then(() => db.destroy());
+  await pause(100);
+  await session.run(["unlock tables"]);
+  await closed;
 
-  const db = openDatabase(databaseUrl);
-  expect(await db.selectFrom("auditRecord").select("id").execute()).toHaveLength(300);
-  await db.destroy();
+  expect(await recordsOf(requestId)).toHaveLength(1_200);
+  session.destroy();
+});
+
+test("O4: when too many wait, records of transfers are dropped and counted, and no change waits behind them", async () => {
+  const { app } = server;
+  const outcomes = { written: 0, lost: 0, dropped: 0 };
+  const observe = (outcome: keyof typeof outcomes, count: number) => {
+    outcomes[outcome] += count;
+  };
+  const trail = openTrail({ db: app.db, newId: app.newId, log: app.log, observe });
+  const session = await openSession(app.config.databaseUrl);
+  const [transfers, change] = [randomUUID(), randomUUID()];
+  await session.run(["lock tables audit_record read"]);
+
+  for (let i = 0; i < 10_100; i += 1) trail.writeLater(entryOf({ requestId: transfers }));
+  const written = trail.write(entryOf({ requestId: change }));
+  await session.run(["unlock tables"]);
+  await written;
+
+  expect(await recordsOf(change)).toHaveLength(1);
+  expect((await recordsOf(transfers)).length).toBeLessThan(10_000);
+  await trail.close();
+  expect(await recordsOf(transfers)).toHaveLength(10_000);
+  expect(outcomes).toEqual({ written: 10_001, lost: 0, dropped: 100 });
+  session.destroy();
 });
 
 test("O4: a flood of bad credentials leaves few rows, and hides no change", async () => {
@@ -381,9 +412,7 @@ test("O4: a flood of bad credentials leaves few rows, and hides no change", asyn
 
 const RPC = "chatpay.account.v1.AccountService/UpdateAccount";
 
-const rowOf = (change: Partial<AuditRow>): AuditRow => ({
-  id: server.app.newId(),
-  createTime: new Date(),
+const entryOf = (change: Partial<AuditEntry>): AuditEntry => ({
   rpc: RPC,
   code: 0,
   reason: 0,
@@ -396,6 +425,12 @@ const rowOf = (change: Partial<AuditRow>): AuditRow => ({
   ip: "192.0.2.1",
   requestId: "a-search",
   ...change,
+});
+
+const rowOf = ({ createTime = new Date(), ...change }: Partial<AuditRow>): AuditRow => ({
+  id: server.app.newId(),
+  createTime,
+  ...entryOf(change),
 });
 
 type Search = Partial<Omit<ListRecordsRequest, "$typeName" | "$unknown">>;
