@@ -4,7 +4,7 @@ import type { App } from "./app.ts";
 
 const CHANNEL = "chatpay:revoked";
 /** How often the connection that listens is asked whether it still does; one that died in silence does not say so. */
-const LISTEN_MS = 5_000;
+const ASK_MS = 3_000;
 
 /**
  * What was revoked, in this process or another: the id of a session, an API key or an account. `missed` says that a
@@ -21,15 +21,15 @@ export function openRevocations(subscriber: Redis): Revocations {
     if (channel === CHANNEL) for (const id of ids.split(",")) heard.emit("revoked", id);
   });
   // What was said while we did not listen has gone by, so that comes after listening again.
-  const listen = () => subscriber.subscribe(CHANNEL).then(missed, () => {});
+  const again = () => subscriber.disconnect(true);
+  const listen = () => subscriber.subscribe(CHANNEL).then(missed, again);
   subscriber.on("ready", () => void listen());
   if (subscriber.status === "ready") void listen();
 
   const timer = setInterval(() => {
     if (subscriber.status !== "ready") missed();
-    else subscriber.ping().catch(() => subscriber.disconnect(true));
-  }, LISTEN_MS).unref();
-  subscriber.on("close", missed);
+    else subscriber.ping().catch(again);
+  }, ASK_MS).unref();
 
   return Object.assign(heard, { close: () => clearInterval(timer) });
 }
