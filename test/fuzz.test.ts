@@ -10,6 +10,9 @@ import { type Arbitrary, assert as assertProperty, asyncProperty, constantFrom }
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { TransferService } from "../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { WalletService } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
+import { findAccount } from "../src/account/queries.ts";
+import { openSessions } from "../src/account/sessions.ts";
+import { createKey } from "../src/key/key.ts";
 import {
   type GrpcRequest,
   grpcRequest,
@@ -53,16 +56,18 @@ const pockets: Record<Who, bigint | "all" | undefined> = {
 /** Those with money more often. */
 const CALLERS: Who[] = ["nobody", "person", "person", "service", "service", "partner", "operator", "operator"];
 
-let person: Awaited<ReturnType<typeof signUp>>;
+let person: Person;
 let service: Person;
 /** The last posting before anybody called. */
 let lastPosting = 0n;
 
 beforeAll(async () => {
-  person = await signUp(server, { balance: 1_000n });
+  // So much that no account can be emptied, and then closed.
+  const balance = 1_000_000_000n;
+  person = await openWallet(server, { balance });
   const bait = await signUp(server);
-  service = await openWallet(server, { balance: 1_000_000n });
-  const victim = await openWallet(server, { balance: 1_000_000n });
+  service = await openWallet(server, { balance });
+  const victim = await openWallet(server, { balance });
   const shop = await openPartner(server);
   Object.assign(credentialOf, { service: service.credential, partner: { bearer: shop.bearer } });
   Object.assign(pockets, { person: BigInt(person.walletId), service: BigInt(service.walletId) });
@@ -73,7 +78,8 @@ beforeAll(async () => {
   const { payment } = await victim.payments.approvePayment(order);
   const { nextPageToken } = await victim.wallets.listEntries({ pageSize: 1 });
   world.ids.push("1", person.walletId, service.walletId, victim.walletId, String(victim.accountId), shop.partnerId);
-  world.ids.push(transfer?.id ?? "", payment?.id ?? "");
+  const spare = await createKey(server.app, { kind: "operator", name: "to be revoked" });
+  world.ids.push(transfer?.id ?? "", payment?.id ?? "", String(spare.row.id));
   world.emails.push(bait.email, "no address", "a@b");
   world.pageTokens.push(nextPageToken);
   const newest = await server.app.db.selectFrom("posting").select("id").orderBy("id", "desc").executeTakeFirst();
@@ -86,10 +92,14 @@ afterAll(async () => {
   await server.stop();
 });
 
-/** Whatever was called before, SignOut too. */
-async function signInAgain() {
-  const { tokens } = await person.accounts.signIn(person);
-  credentialOf.person = { bearer: tokens?.accessToken };
+/** Whatever was called before, SignOut and FreezeWallet too. */
+async function startAgain() {
+  const account = await findAccount(server.app.db, person.accountId);
+  if (!account) throw new Error("the account is gone");
+  const { accessToken } = await openSessions(server.app).start(account, { device: "", ip: "" });
+  credentialOf.person = { bearer: accessToken };
+  const operator = server.client(WalletService, credentialOf.operator);
+  for (const { walletId } of [person, service]) await operator.unfreezeWallet({ walletId, reason: "on with it" });
 }
 
 /** How a call ended: its code, 0 when it succeeded, and its message. */
@@ -249,9 +259,10 @@ test.each(doorsOfRpcs)("%s takes anything: %s", { timeout: 120_000 }, async (_na
       ? takesAnything(httpRequest(rpc, world), overHttp)
       : takesAnything(grpcRequest(rpc, world), overGrpc);
 
-  await signInAgain();
+  await startAgain();
   server.logs.length = 0;
   await assertProperty(property, { seed, numRuns: RUNS });
+  await startAgain();
 
   await expectGoodCall(door);
   await expectNothingElseMoved();

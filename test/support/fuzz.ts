@@ -1,4 +1,5 @@
 import {
+  type DescEnum,
   type DescField,
   type DescMessage,
   type DescMethod,
@@ -55,6 +56,14 @@ const TEXTS = [
   "a".repeat(5_000),
   "__proto__",
 ];
+/** What a good client puts into the fields of these names. */
+const KNOWN_TEXTS: Record<string, string[]> = {
+  code: ["000000", "123456"],
+  pin: ["290517", "000000"],
+  language: ["", "ko", "en"],
+  ci: [`${"a".repeat(86)}==`, `${"b".repeat(86)}==`],
+  birth_date: ["1990-12-31", "2000-02-29", "1999-02-29"],
+};
 const NO_VALUES: JsonValue[] = [null, true, 0, -1, 1e308, "", "x", [], [[]], [null], {}, { a: 1 }, { "@type": "x" }];
 
 const text = fc.oneof(
@@ -68,22 +77,29 @@ const mostly = <T>(good: fc.Arbitrary<T>, bad: fc.Arbitrary<T>, weight = 12): fc
   fc.oneof({ weight, arbitrary: good }, { weight: 1, arbitrary: bad });
 
 function textOf(name: string, world: World): fc.Arbitrary<string> {
-  const id = fc.constantFrom(...world.ids, "4242", "9223372036854775807", "9999999999999999999");
+  const id = fc.constantFrom("", ...world.ids, "4242", "9223372036854775807", "9999999999999999999");
   if (name.endsWith("_id"))
     return mostly(id, fc.oneof(fc.constantFrom("0", "-1", "01", "1 ", "１", "1".repeat(20)), text));
   if (name === "idempotency_key") return mostly(fc.oneof(fc.uuid(), fc.constant("the same")), text);
   if (name === "order_key") return mostly(fc.oneof(fc.uuid(), fc.constant("the same")), text);
   if (name === "page_token") return mostly(fc.constantFrom("", "", ...world.pageTokens), text);
-  if (name === "email") return mostly(fc.constantFrom(...world.emails), text);
-  if (name === "code") return mostly(fc.constantFrom("000000", "123456"), text);
-  return text;
+  if (name === "email") return mostly(fc.constantFrom(...world.emails), fc.oneof(fc.constant(""), text));
+  // An address is one of the two.
+  if (name === "phone") return mostly(fc.constant(""), fc.oneof(fc.constantFrom("+821012345678", "+82", "010"), text));
+  const known = KNOWN_TEXTS[name];
+  return known ? mostly(fc.constantFrom(...known), text) : text;
 }
+
+const enumValue = ({ values }: DescEnum): fc.Arbitrary<JsonValue> =>
+  mostly<JsonValue>(fc.constantFrom(...values.map(({ number }) => number)), fc.constantFrom(99, -1, 2_147_483_647));
+
+/** How often of twenty times a good client leaves the field out. */
+const oftenLeftOut = (field: DescField) => (field.message?.typeName === "google.protobuf.Timestamp" ? 10 : 1);
 
 /** A value of the field's type, in range or not. */
 function typedValue(field: DescField, world: World): fc.Arbitrary<JsonValue> {
   if (field.fieldKind === "list") {
-    const { message } = field;
-    const item = message ? typedMessage(message, world) : text;
+    const item = itemOf(field, world);
     return mostly(
       fc.array<JsonValue>(item, { maxLength: 3 }),
       fc.array<JsonValue>(item, { minLength: 99, maxLength: 102 }),
@@ -94,8 +110,7 @@ function typedValue(field: DescField, world: World): fc.Arbitrary<JsonValue> {
     if (field.message.typeName === "google.protobuf.Timestamp") return fc.constantFrom(...TIMES);
     return typedMessage(field.message, world);
   }
-  if (field.fieldKind === "enum")
-    return mostly<JsonValue>(fc.constantFrom(0, 1), fc.constantFrom(2, 99, -1, 2_147_483_647));
+  if (field.fieldKind === "enum") return enumValue(field.enum);
   if (field.fieldKind !== "scalar") throw new Error(`${field} needs values of its own`);
   switch (field.scalar) {
     case ScalarType.STRING:
@@ -111,13 +126,18 @@ function typedValue(field: DescField, world: World): fc.Arbitrary<JsonValue> {
   }
 }
 
+function itemOf({ listKind, message, enum: known }: DescField & { fieldKind: "list" }, world: World) {
+  if (listKind === "message") return typedMessage(message, world);
+  return listKind === "enum" ? enumValue(known) : text;
+}
+
 const typedMessage = (message: DescMessage, world: World): fc.Arbitrary<JsonObject> =>
   fc
     .tuple(
       ...message.fields.map((field) =>
         fc
           .tuple(fc.constant(field.jsonName), typedValue(field, world), fc.integer({ min: 0, max: 19 }))
-          .map(([name, value, luck]) => (luck === 0 ? [] : [[name, value] as const])),
+          .map(([name, value, luck]) => (luck < oftenLeftOut(field) ? [] : [[name, value] as const])),
       ),
     )
     .map((fields) => Object.fromEntries(fields.flat()));
