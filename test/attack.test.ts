@@ -637,8 +637,10 @@ function hasReset(bytes: Buffer) {
 
 test.for(SLOW)(
   "%s, a hundred times: cut in the end, and a good client is served meanwhile",
-  async ([, door, bytes]) => {
-    await using echo = await openEcho({ limits: { ...IMPATIENT, keepaliveMs: 500, keepaliveTimeoutMs: 500 } });
+  async ([name, door, bytes]) => {
+    // Nobody who owes half a head can answer a ping; all others are cut without being asked.
+    const keepaliveMs = name === "half a head at the gRPC door" ? 500 : 60_000;
+    await using echo = await openEcho({ limits: { ...IMPATIENT, keepaliveMs, keepaliveTimeoutMs: 500 } });
     const slow = Array.from({ length: LORISES }, () => connect(echo[door], "127.0.0.1").on("error", () => {}));
     for (const socket of slow) socket.write(bytes);
 
