@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { createClient, type ServiceImpl } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
@@ -15,23 +17,30 @@ const WAYS = ["Connect over HTTP/1.1", "Connect over HTTP/2", "gRPC at the grpc-
 const trustedIn = (CHATPAY_TRUSTED_PROXIES: string) =>
   readConfig({ ...testEnvironment("mysql://localhost/any", 25), CHATPAY_TRUSTED_PROXIES }).trustedProxies;
 
+interface Options {
+  proxies: string;
+  host: string;
+  tls: { cert: Buffer; key: Buffer };
+}
+
 /** A server that says where a call seems to come from, on 127.0.0.1 or another address. */
-async function openMirror({ proxies = "", host = "127.0.0.1" } = {}) {
+async function openMirror({ proxies = "", host = "127.0.0.1", tls }: Partial<Options> = {}) {
   const implementation: Partial<ServiceImpl<typeof EchoService>> = {
     say: (_, context) => ({ text: JSON.stringify(originOf(context)) }),
   };
   const echo = await openEcho(
-    { trustedProxies: trustedIn(proxies), host },
+    { trustedProxies: trustedIn(proxies), host, ...(tls && { tls }) },
     { routes: [route(EchoService, implementation as ServiceImpl<typeof EchoService>)] },
   );
 
   async function seenBy(way: (typeof WAYS)[number], forwarded?: string, at = host): Promise<Origin> {
-    const url = (port: number) => `http://${at.includes(":") ? `[${at}]` : at}:${port}`;
+    const url = (port: number) => `${tls ? "https" : "http"}://${at.includes(":") ? `[${at}]` : at}:${port}`;
+    const nodeOptions = { ca: tls?.cert };
     const httpVersion = way === "Connect over HTTP/1.1" ? "1.1" : "2";
     const transport =
       way === "gRPC at the grpc-js door"
-        ? createGrpcTransport({ baseUrl: url(echo.grpcPort) })
-        : createConnectTransport({ baseUrl: url(echo.connectPort), httpVersion });
+        ? createGrpcTransport({ baseUrl: url(echo.grpcPort), nodeOptions })
+        : createConnectTransport({ baseUrl: url(echo.connectPort), httpVersion, nodeOptions });
     const headers = forwarded === undefined ? {} : { "x-forwarded-for": forwarded };
     const { text } = await createClient(EchoService, transport).say({}, { headers });
     return JSON.parse(text) as Origin;
@@ -43,6 +52,13 @@ test.for(WAYS)("%s: the other end of the connection is where a call comes from",
   await using mirror = await openMirror();
 
   expect(await mirror.seenBy(way)).toEqual({ ip: "127.0.0.1", isProxied: false });
+});
+
+test.for(WAYS)("%s: so it is with TLS", async (way) => {
+  const pem = readFileSync(join(import.meta.dirname, "support/localhost.pem"));
+  await using mirror = await openMirror({ tls: { cert: pem, key: pem } });
+
+  expect(await mirror.seenBy(way, undefined, "localhost")).toEqual({ ip: "127.0.0.1", isProxied: false });
 });
 
 test.for(WAYS)("%s: a client of a server that listens to both kinds of addresses has one", async (way) => {

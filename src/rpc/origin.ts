@@ -22,10 +22,8 @@ const NOWHERE: Origin = { ip: "", isProxied: false };
 const peerKey = createContextKey("", { description: "peer" });
 const originKey = createContextKey(NOWHERE, { description: "origin" });
 
-/** Notes the other end of the connection, as the socket tells it, with or without a port. For the doors. */
+/** Notes the IP address at the other end of the connection, in whatever form the socket has it. For the doors. */
 export const setPeer = (values: ContextValues, peer: string) => values.set(peerKey, peer);
-
-export const setOrigin = (values: ContextValues, origin: Origin) => values.set(originKey, origin);
 
 /** From where this call comes. */
 export const originOf = (context: { values: ContextValues }): Origin => context.values.get(originKey);
@@ -69,7 +67,8 @@ export function locate(trustedProxies: Network[] = []): Interceptor {
   return (next) => (request) => {
     const peer = knownPeer(request.contextValues.get(peerKey));
     const forwarded = peer.isProxied ? request.header.get("x-forwarded-for") : null;
-    setOrigin(request.contextValues, forwarded === null ? peer : { ip: clientOf(peer.ip, forwarded), isProxied: true });
+    const origin = forwarded === null ? peer : { ip: clientOf(peer.ip, forwarded), isProxied: true };
+    request.contextValues.set(originKey, origin);
     return next(request);
   };
 }
