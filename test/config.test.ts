@@ -241,7 +241,7 @@ test("A10: a key with scopes and an end is made and rotated by the command alone
   expect(again.exitCode).toBe(0);
   expect(ended).toMatchObject({ exitCode: 1, stderr: "chatpay: the API key has expired or was revoked\n" });
   const { stdout } = await chatpay(["key", "list"], env);
-  const lines = stdout.split("\n").filter((line) => / chat$/.test(line));
+  const lines = stdout.split("\n").filter((line) => line.endsWith(" chat"));
   expect(lines).toHaveLength(3);
   for (const line of lines) expect(line).toMatch(/ wallets_read,transfers_write +chat$/);
   expect(lines.filter((line) => / expired /.test(line))).toEqual([expect.stringContaining(id)]);
