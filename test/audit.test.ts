@@ -7,6 +7,8 @@ import { AccountService, CodePurpose } from "../gen/chatpay/account/v1/account_p
 import { type Record as AuditRecord, AuditService, type ListRecordsRequest } from "../gen/chatpay/audit/v1/audit_pb.ts";
 import { CallerKind } from "../gen/chatpay/auth/v1/auth_pb.ts";
 import { Reason } from "../gen/chatpay/error/v1/error_pb.ts";
+import { KeyService } from "../gen/chatpay/key/v1/key_pb.ts";
+import { LedgerService } from "../gen/chatpay/ledger/v1/ledger_pb.ts";
 import { PaymentService } from "../gen/chatpay/payment/v1/payment_pb.ts";
 import { WalletService } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { openTrail } from "../src/audit/audit.ts";
@@ -116,6 +118,38 @@ test("O4: an operator's change names the key, and as its object what it made", a
       objectId: BigInt(partner?.id ?? 0),
     },
   ]);
+});
+
+test.each(DOORS)("O4: a partner's change names partner and key, and as its object what it made (%s)", async (door) => {
+  const shop = await openPartner(server);
+  const { requestId, options } = traced();
+
+  const keys = server.client(KeyService, { bearer: shop.bearer }, door);
+  const { key } = await keys.createKey({ kind: CallerKind.PARTNER, name: "till" }, options);
+
+  expect(await recordsOf(requestId)).toMatchObject([
+    {
+      rpc: "chatpay.key.v1.KeyService/CreateKey",
+      code: 0,
+      caller: CallerKind.PARTNER,
+      partnerId: BigInt(shop.partnerId),
+      keyId: await keyIdOf(shop.bearer),
+      objectId: BigInt(key?.id ?? 0),
+    },
+  ]);
+});
+
+test.each(DOORS)("O4: a stream leaves its record when it ends (%s)", async (door) => {
+  const ledger = server.client(LedgerService, { bearer: server.keys.operator }, door);
+  const { requestId, options } = traced();
+
+  for await (const { event } of ledger.verifyBooks({}, options)) expect(event.case).toBeDefined();
+
+  expect(await recordSoon(requestId)).toMatchObject({
+    rpc: "chatpay.ledger.v1.LedgerService/VerifyBooks",
+    code: 0,
+    keyId: await keyIdOf(server.keys.operator),
+  });
 });
 
 test.each(DOORS)("O4: a partner who is refused is named with its key (%s)", async (door) => {
