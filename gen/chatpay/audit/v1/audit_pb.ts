@@ -234,6 +234,13 @@ export const ListRecordsResponseSchema: GenMessage<ListRecordsResponse> = /*@__P
  * succeeded or was refused, and of every credential that opened nothing. Records are appended, never
  * changed. They carry ids, never what a request says.
  *
+ * A flood of calls is no flood of records. What is refused with RESOURCE_EXHAUSTED leaves none. Of what
+ * is refused because of a credential, or to somebody without one, each process records 100 in a second,
+ * and 20 from one account, key or address.
+ *
+ * The record of a call that moves money follows within moments, since an event tells of it in the same
+ * commit; every other call is answered when its record is there, or after 2 seconds.
+ *
  * @generated from service chatpay.audit.v1.AuditService
  */
 export const AuditService: GenService<{
