@@ -16,7 +16,7 @@ export function openInbox<M extends Received>() {
   return {
     add(message: Omit<M, "id" | "receiveTime">): M {
       received += 1;
-      const kept = { ...message, id: `${received}`, receiveTime: new Date().toISOString() } as M;
+      const kept = { id: `${received}`, receiveTime: new Date().toISOString(), ...message } as M;
       messages.unshift(kept);
       messages.length = Math.min(messages.length, MESSAGES_MAX);
       return kept;

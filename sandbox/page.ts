@@ -50,7 +50,7 @@ const mailArticle = ({ id, receiveTime, from, to, subject, text, html }: Mail) =
   <p class="about">${recipients(to)} · from ${escape(from)} · ${time(receiveTime)} · ${
     html ? `<a href="/mail/${id}/html">HTML</a> · ` : ""
   }<a href="/mail/${id}">JSON</a></p>
-  <pre>${escape(text || html)}</pre>
+  <pre>${escape((text || html).trim())}</pre>
 </article>`;
 
 const smsArticle = ({ id, receiveTime, from, to, text }: Text) => `<article>
@@ -61,6 +61,6 @@ const smsArticle = ({ id, receiveTime, from, to, text }: Text) => `<article>
 const recipients = (to: string[]) =>
   to.map((one) => `to <a href="/?to=${encodeURIComponent(one)}">${escape(one)}</a>`).join(", ");
 
-const time = (iso: string) => escape(iso.slice(0, 19).replace("T", " "));
+const time = (iso: string) => escape(`${iso.slice(0, 19).replace("T", " ")} UTC`);
 
 const escape = (text: string) => text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);

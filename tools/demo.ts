@@ -13,12 +13,15 @@ export interface Demo {
   password: string;
   alice: Person;
   bob: Person;
+  /** Signed up by text message; the others by mail. */
+  carol: Person;
   partner: { id: string; walletId: string };
   keys: { service: string; partner: string; operator: string };
 }
 
 interface Person {
-  email: string;
+  /** What they sign in with: an e-mail address or a phone number. */
+  address: string;
   accountId: string;
   walletId: string;
 }
@@ -28,33 +31,37 @@ export interface DemoOptions {
   file: string;
   database: string;
   serverUrl: string;
-  inboxUrl: string;
+  mailUrl: string;
+  smsUrl: string;
   /** Runs `chatpay` with arguments and returns what it prints. */
   chatpay(...args: string[]): Promise<string>;
 }
 
 const PASSWORD = "a demo password";
 const START_MONEY = 1_000_000n;
-const MAIL_TRIES_MAX = 50;
-const MAIL_PAUSE_MS = 100;
+const READ_TRIES_MAX = 50;
+const READ_PAUSE_MS = 100;
 
 /** The demo that this database has, made at the first start through the API as anybody would. */
 export async function makeDemo(options: DemoOptions): Promise<Demo> {
   const known = await readFile(options.file, "utf8").catch(() => undefined);
   const demo = known ? (JSON.parse(known) as Demo) : undefined;
-  if (demo?.database === options.database) return demo;
+  if (demo?.database === options.database && "carol" in demo) return demo;
 
   // A start that was interrupted here is taken up again: people sign in, and the keys of the calls are fixed.
   const accounts = createClient(AccountService, transport(options.serverUrl));
-  const alice = await join(accounts, options.inboxUrl, "alice@example.com", "Alice");
-  const bob = await join(accounts, options.inboxUrl, "bob@example.com", "Bob");
+  const byMail = (email: string) => ({ address: { email }, newest: `${options.mailUrl}/mail/latest?to=${email}` });
+  const alice = await join(accounts, byMail("alice@example.com"), "Alice");
+  const bob = await join(accounts, byMail("bob@example.com"), "Bob");
+  const newest = `${options.smsUrl}/sms/latest?to=01012345678`;
+  const carol = await join(accounts, { address: { phone: "+821012345678" }, newest }, "Carol");
 
   const operator = await makeKey(options, "operator");
   const asOperator = transport(options.serverUrl, operator);
   const wallets = createClient(WalletService, asOperator);
-  for (const { email, walletId } of [alice, bob]) {
+  for (const { address, walletId } of [alice, bob, carol]) {
     const credit = { walletId, amount: START_MONEY, reason: "money to try ChatPay with" };
-    await wallets.creditWallet({ ...credit, idempotencyKey: `demo-${email}` });
+    await wallets.creditWallet({ ...credit, idempotencyKey: `demo-${address}` });
   }
   const payments = createClient(PaymentService, asOperator);
   const { partner } = await payments.createPartner({ name: "Demo Shop", idempotencyKey: "demo-shop" });
@@ -65,6 +72,7 @@ export async function makeDemo(options: DemoOptions): Promise<Demo> {
     password: PASSWORD,
     alice,
     bob,
+    carol,
     partner: { id: partner.id, walletId: partner.walletId },
     keys: {
       service: await makeKey(options, "service"),
@@ -84,33 +92,38 @@ const transport = (baseUrl: string, key?: string) => {
   return createConnectTransport({ baseUrl, httpVersion: "1.1", interceptors: [withKey] });
 };
 
-async function join(accounts: Client<typeof AccountService>, inboxUrl: string, email: string, displayName: string) {
+/** How somebody signs in, and where the newest message to them is read. */
+interface Reachable {
+  address: { email: string } | { phone: string };
+  newest: string;
+}
+
+async function join(accounts: Client<typeof AccountService>, { address, newest }: Reachable, displayName: string) {
   try {
-    const { account } = await accounts.signIn({ email, password: PASSWORD });
+    const { account } = await accounts.signIn({ ...address, password: PASSWORD });
     return personOf(account);
   } catch (error) {
     if (ConnectError.from(error).code !== Code.Unauthenticated) throw error;
   }
-  await accounts.sendCode({ email, purpose: CodePurpose.SIGN_UP });
-  const code = await readCode(inboxUrl, email);
-  const { account } = await accounts.signUp({ email, code, password: PASSWORD, displayName });
+  await accounts.sendCode({ ...address, purpose: CodePurpose.SIGN_UP });
+  const code = await readCode(newest);
+  const { account } = await accounts.signUp({ ...address, code, password: PASSWORD, displayName });
   return personOf(account);
 }
 
 function personOf(account: Account | undefined): Person {
   if (!account) throw new Error("the server returned no account");
-  return { email: account.email, accountId: account.id, walletId: account.mainWalletId };
+  return { address: account.email || account.phone, accountId: account.id, walletId: account.mainWalletId };
 }
 
-async function readCode(inboxUrl: string, email: string): Promise<string> {
-  for (let attempt = 1; attempt <= MAIL_TRIES_MAX; attempt += 1) {
-    const response = await fetch(`${inboxUrl}/mail/latest?to=${encodeURIComponent(email)}`);
-    const { text = "" } = (await response.json()) as { text?: string };
+async function readCode(newest: string): Promise<string> {
+  for (let attempt = 1; attempt <= READ_TRIES_MAX; attempt += 1) {
+    const { text = "" } = (await (await fetch(newest)).json()) as { text?: string };
     const [code] = /\b\d{6}\b/.exec(text) ?? [];
     if (code) return code;
-    await sleep(MAIL_PAUSE_MS);
+    await sleep(READ_PAUSE_MS);
   }
-  throw new Error(`no code for ${email} arrived in the inbox ${inboxUrl}`);
+  throw new Error(`no code arrived: ${newest}`);
 }
 
 async function makeKey({ chatpay }: DemoOptions, kind: string, ...more: string[]): Promise<string> {

@@ -80,16 +80,17 @@ async function start() {
   };
   await chatpay("migrate");
 
-  const inboxUrl = `http://127.0.0.1:${ports.SANDBOX_MAIL_PORT}`;
+  const mailUrl = `http://127.0.0.1:${ports.SANDBOX_MAIL_PORT}`;
+  const smsUrl = `http://127.0.0.1:${ports.SANDBOX_SMS_PORT}`;
   const serverUrl = `http://127.0.0.1:${ports.CHATPAY_CONNECT_PORT}`;
   startChild("The sandbox", [process.execPath, "sandbox/main.ts"], env);
-  await untilAnswers(`${inboxUrl}/mail`);
-  await untilAnswers(`http://127.0.0.1:${ports.SANDBOX_SMS_PORT}/sms`);
+  await untilAnswers(`${mailUrl}/mail`);
+  await untilAnswers(`${smsUrl}/sms`);
   startChild("ChatPay", ["bin/chatpay", "serve"], env);
   await untilAnswers(`http://127.0.0.1:${ports.CHATPAY_INTERNAL_PORT}/healthz`);
 
   const database = process.env.DATABASE_URL ?? "our own";
-  const demo = await makeDemo({ file: join(DATA, "demo.json"), database, serverUrl, inboxUrl, chatpay });
+  const demo = await makeDemo({ file: join(DATA, "demo.json"), database, serverUrl, mailUrl, smsUrl, chatpay });
   console.log(banner(demo, ports, services.databaseUrl, services.redisUrl, Date.now() - began));
 }
 
@@ -194,9 +195,10 @@ ChatPay is up (${(tookMs / 1000).toFixed(1)} s). Ctrl-C stops all of it; the dat
   MySQL                     ${databaseUrl}
   Redis                     ${redisUrl}
 
-  ${demo.alice.email}, ${demo.bob.email}: password "${demo.password}"
+  ${demo.alice.address}, ${demo.bob.address}, ${demo.carol.address}: password "${demo.password}"
   alice    account ${demo.alice.accountId}  wallet ${demo.alice.walletId}
   bob      account ${demo.bob.accountId}  wallet ${demo.bob.walletId}
+  carol    account ${demo.carol.accountId}  wallet ${demo.carol.walletId}
   partner  id ${demo.partner.id}  wallet ${demo.partner.walletId}
 
   chat server's key  ${demo.keys.service}

@@ -213,7 +213,7 @@ const textOf = (paragraphs: Draft["paragraphs"]) =>
   `${paragraphs.map((part) => (typeof part === "string" ? part : part.code)).join("\n\n")}\n\nChatPay\n`;
 
 const PAGE =
-  "margin:0;padding:24px 12px;background:#f3f4f6;color:#1f2937;font:16px/1.6 -apple-system,'Segoe UI',sans-serif";
+  "margin:0;padding:24px 12px;background:#f3f4f6;color:#1f2937;word-break:keep-all;overflow-wrap:anywhere;font:16px/1.6 -apple-system,'Segoe UI',sans-serif";
 const CARD = "max-width:30em;margin:0 auto;padding:28px 32px;background:#ffffff;border-radius:12px";
 const CODE = "margin:24px 0;font-size:34px;font-weight:700;letter-spacing:6px;color:#111827";
 
