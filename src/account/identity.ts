@@ -46,7 +46,7 @@ export function openIdentities({ config, db, lane, newId }: App) {
  * The account belongs to the person, who has no other open one: the unique key sees to that, whoever comes first. The
  * event is for the other servers of the chat; it says that the person is known, and not who it is.
  */
-export const identify = (
+const identify = (
   accountId: bigint,
   { id: identityId, identityKey, birthDate: known }: IdentityRow,
   birthDate: string,
