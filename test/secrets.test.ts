@@ -7,6 +7,7 @@ import { beforeAll, expect, test, vi } from "vitest";
 import { AccountService, CodePurpose } from "../gen/chatpay/account/v1/account_pb.ts";
 import { CallerKind, Scope } from "../gen/chatpay/auth/v1/auth_pb.ts";
 import { KeyService } from "../gen/chatpay/key/v1/key_pb.ts";
+import { LedgerService } from "../gen/chatpay/ledger/v1/ledger_pb.ts";
 import { PaymentService } from "../gen/chatpay/payment/v1/payment_pb.ts";
 import { TransferService } from "../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { WalletService } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
@@ -317,6 +318,13 @@ async function stuffEverything(method: DescMethod, door: Door) {
   }
 }
 
+/** As a message of a stream. */
+function enveloped(text: string) {
+  const head = Buffer.alloc(5);
+  head.writeUInt32BE(Buffer.byteLength(text), 1);
+  return Buffer.concat([head, Buffer.from(text)]);
+}
+
 /** What is no call at all: nothing of it belongs into the log. */
 async function babble() {
   const secret = plant("babble", `babble-${randomUUID()}`);
@@ -336,6 +344,14 @@ async function babble() {
     [`${pathOf("GetAccount")}?connect=v1&encoding=json&message=${secret}`, {}],
     [`${pathOf("GetAccount")}?connect=${secret}&encoding=json&message=%7B%7D`, {}],
     [`${server.internalUrl}/metrics?${secret}`, {}],
+    ...[`{"${secret}":1}`, `"${secret}"`, `{"a":${secret}}`, secret].map((text): [string, RequestInit] => [
+      `${server.baseUrl}/${LedgerService.typeName}/VerifyBooks`,
+      {
+        method: "POST",
+        headers: { authorization: `Bearer ${operator.bearer}`, "content-type": "application/connect+json" },
+        body: enveloped(text),
+      },
+    ]),
   ];
   for (const [url, request] of attempts) await fetch(url, request).then((answer) => answer.text());
 
