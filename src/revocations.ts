@@ -3,33 +3,31 @@ import type { Redis } from "ioredis";
 import type { App } from "./app.ts";
 
 const CHANNEL = "chatpay:revoked";
-/** How often the connection that listens is asked whether it still does; one that died in silence does not say so. */
-const ASK_MS = 3_000;
+const CHECK_MS = 5_000;
 
 /**
- * What was revoked, in this process or another: the id of a session, an API key or an account. `missed` says that a
- * revocation may have gone by unheard; as long as Redis is away, it is said again and again.
+ * Tells those who remember what is open. `revoked` says that the session, API key or account of this id has ended, here
+ * or in another process. That may go by unheard, so `check` says every few seconds to compare with the database.
  */
-export type Revocations = EventEmitter<{ revoked: [id: string]; missed: [] }> & { close(): void };
+export type Revocations = EventEmitter<{ revoked: [id: string]; check: [] }> & { close(): void };
 
 /** Hears what other processes revoke. */
 export function openRevocations(subscriber: Redis): Revocations {
-  const heard = new EventEmitter<{ revoked: [id: string]; missed: [] }>();
-  const missed = () => heard.emit("missed");
-
+  const heard = new EventEmitter<{ revoked: [id: string]; check: [] }>();
   subscriber.on("message", (channel: string, ids: string) => {
     if (channel === CHANNEL) for (const id of ids.split(",")) heard.emit("revoked", id);
   });
-  // What was said while we did not listen has gone by, so that comes after listening again.
+
   const again = () => subscriber.disconnect(true);
-  const listen = () => subscriber.subscribe(CHANNEL).then(missed, again);
-  subscriber.on("ready", () => void listen());
-  if (subscriber.status === "ready") void listen();
+  const listen = () => void subscriber.subscribe(CHANNEL).catch(again);
+  subscriber.on("ready", listen);
+  if (subscriber.status === "ready") listen();
 
   const timer = setInterval(() => {
-    if (subscriber.status !== "ready") missed();
-    else subscriber.ping().catch(again);
-  }, ASK_MS).unref();
+    heard.emit("check");
+    // A connection that only listens does not notice that it has died.
+    if (subscriber.status === "ready") subscriber.ping().catch(again);
+  }, CHECK_MS).unref();
 
   return Object.assign(heard, { close: () => clearInterval(timer) });
 }

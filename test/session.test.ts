@@ -2,6 +2,7 @@ import { createPrivateKey, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
+  createLocalJWKSet,
   createRemoteJWKSet,
   decodeJwt,
   decodeProtectedHeader,
@@ -15,9 +16,10 @@ import { KeyService } from "../gen/chatpay/key/v1/key_pb.ts";
 import { createAuthenticate } from "../src/account/authenticate.ts";
 import { findAccount } from "../src/account/queries.ts";
 import { openSessions } from "../src/account/sessions.ts";
+import { publicKeySet } from "../src/account/tokens.ts";
 import { readConfig } from "../src/config.ts";
 import { tellRevoked } from "../src/revocations.ts";
-import { eventsOf, openWallet, signUp } from "./support/people.ts";
+import { eventsOf, openWallet, personAt, signUp } from "./support/people.ts";
 import { startRelay } from "./support/relay.ts";
 import { outcomeOf } from "./support/rpcs.ts";
 import { type Credential, startServer, type TestServer, testEnvironment } from "./support/server.ts";
@@ -254,9 +256,9 @@ test("A3: nobody signs in with what was taken from them meanwhile", async () => 
   await person.accounts.changePassword({ password: person.password, newPassword: "another password" });
   expect(await outcomeOf(openSessions(app).start(proved, place))).toBe("Unauthenticated SIGN_IN_FAILED");
 
-  const current = await findAccount(app.db, person.accountId);
   await person.accounts.closeAccount({});
-  expect(await outcomeOf(openSessions(app).start(current ?? proved, place))).toBe("Unauthenticated SIGN_IN_FAILED");
+  const withoutPassword = { ...proved, passwordHash: "" };
+  expect(await outcomeOf(openSessions(app).start(withoutPassword, place))).toBe("Unauthenticated SIGN_IN_FAILED");
 });
 
 // The keys that sign
@@ -265,10 +267,17 @@ test("A3: nobody signs in with what was taken from them meanwhile", async () => 
 function withSecrets(secret: typeof tokenSecret, ...accepted: (typeof tokenSecret)[]) {
   const app = { ...server.app, config: { ...server.app.config, tokenSecret: secret, acceptedTokenSecrets: accepted } };
   const authenticate = createAuthenticate(app);
+  const keys = createLocalJWKSet(publicKeySet(app.config));
   return {
     sessions: openSessions(app),
     accepts: (token: string) =>
       outcomeOf((async () => authenticate(new Headers({ authorization: `Bearer ${token}` })))()),
+    /** Whether somebody who has fetched the public keys there takes the token. */
+    isVerified: (token: string) =>
+      jwtVerify(token, keys).then(
+        () => true,
+        () => false,
+      ),
   };
 }
 
@@ -296,6 +305,7 @@ test("A3: a new signing key signs nobody out, at no step of its way in", async (
     }
     for (const token of signed) {
       expect([step, await before.accepts(token), await after.accepts(token)]).toEqual([step, "OK", "OK"]);
+      expect([step, await before.isVerified(token), await after.isVerified(token)]).toEqual([step, true, true]);
     }
   }
   expect(await steps[3].accepts(tokens.accessToken)).toBe(SIGNED_OUT);
@@ -508,23 +518,28 @@ test.for(["is gone", "is silent"])(
     const relay = await startRelay(server.app.config.redisUrl);
     const distant = await startServer({ ...beside(server), REDIS_URL: relay.url });
     try {
-      const [alice, bob, carol, dave] = await Promise.all(Array.from({ length: 4 }, () => signUp(server)));
-      if (!alice || !bob || !carol || !dave) throw new Error("not all have signed up");
+      const [alice, bob, carol, dave, erin] = await Promise.all(Array.from({ length: 5 }, () => signUp(server)));
+      if (!alice || !bob || !carol || !dave || !erin) throw new Error("not all have signed up");
       expect(await use(alice.tokens.accessToken, distant)).toBe("OK");
+      expect(await use(erin.tokens.accessToken)).toBe("OK");
       expect(await actFor(bob.accountId, distant)).toBe("OK");
 
       if (how === "is gone") relay.cut();
       else relay.hush();
       expect(await actFor(carol.accountId, distant)).toBe("OK");
+      // Whoever revokes may be the one that Redis is away from.
+      await personAt(distant, erin).accounts.signOut({});
       await alice.accounts.signOut({});
       for (const person of [bob, carol]) await person.accounts.closeAccount({});
       const end = Date.now() + IN_TIME.timeout;
       const leftMs = () => ({ timeout: end - Date.now(), interval: IN_TIME.interval });
       await expect.poll(() => use(alice.tokens.accessToken, distant), leftMs()).toBe(SIGNED_OUT);
+      await expect.poll(() => use(erin.tokens.accessToken), leftMs()).toBe(SIGNED_OUT);
       for (const { accountId } of [bob, carol])
         await expect.poll(() => actFor(accountId, distant), leftMs()).toBe(CLOSED);
 
-      relay.mend();
+      // Who was met with silence makes a new connection.
+      if (how === "is gone") relay.mend();
       await expect.poll(() => hearsOf(server, distant), { timeout: 10_000 }).toBe(true);
       expect(await actFor(dave.accountId, distant)).toBe("OK");
       await dave.accounts.closeAccount({});

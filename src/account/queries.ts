@@ -15,14 +15,14 @@ export const findAccountByAddress = (db: Db, { kind, key }: Address): Promise<Ac
     .where(kind === "email" ? "emailKey" : "phoneKey", "=", key)
     .executeTakeFirst();
 
-/** What acting for an account needs of it. */
-export const findOpenAccount = (db: Db, id: bigint): Promise<{ accountId: bigint; walletId: bigint } | undefined> =>
+/** What acting for accounts needs of those that are open. */
+export const listOpenAccounts = (db: Db, ids: bigint[]): Promise<{ accountId: bigint; walletId: bigint }[]> =>
   db
     .selectFrom("account")
     .select(["id as accountId", "mainWalletId as walletId"])
-    .where("id", "=", id)
+    .where("id", "in", ids)
     .where("state", "=", Account_State.OPEN)
-    .executeTakeFirst();
+    .execute();
 
 /** Whether the account was open and had the password that was known. */
 export async function setPasswordHash(
@@ -191,15 +191,18 @@ export async function revokeSessions(trx: Trx, ids: bigint[], now: Date): Promis
   if (ids.length > 0) await trx.updateTable("session").set({ revokeTime: now }).where("id", "in", ids).execute();
 }
 
-/** Whether the session was not ended, nor its account closed. */
-export async function isSessionOpen(db: Db, id: bigint): Promise<boolean> {
+/** Those of the sessions that were not ended, nor their accounts closed. */
+export async function listOpenSessionIds(db: Db, ids: bigint[]): Promise<bigint[]> {
   const found = await db
     .selectFrom("session")
     .innerJoin("account", "account.id", "session.accountId")
     .select("session.id")
-    .where("session.id", "=", id)
+    .where("session.id", "in", ids)
     .where("session.revokeTime", "is", null)
     .where("account.state", "=", Account_State.OPEN)
-    .executeTakeFirst();
-  return found !== undefined;
+    .execute();
+  return found.map(({ id }) => id);
 }
+
+export const isSessionOpen = async (db: Db, id: bigint): Promise<boolean> =>
+  (await listOpenSessionIds(db, [id])).length > 0;
