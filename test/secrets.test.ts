@@ -466,3 +466,23 @@ test("O4: no refusal repeats a secret", () => {
   expect(answers.length).toBeGreaterThan(200);
   expect(leaksIn(answers.join("\n"))).toEqual([]);
 });
+
+test("O4: an answer to malformed JSON repeats no value of it", async () => {
+  const again = await startServer();
+  const answers = await Promise.all(
+    ['{"password":987654321}', '{"password":["987654321"]}', '{"password":987654321', '{"password":987654321}}'].map(
+      (body) =>
+        fetch(`${again.baseUrl}/chatpay.account.v1.AccountService/SignIn`, {
+          method: "POST",
+          headers: { "content-type": "application/json" },
+          body,
+        }).then((answer) => answer.text()),
+    ),
+  );
+  await again.stop();
+
+  for (const answer of answers) {
+    expect(JSON.parse(answer)).toMatchObject({ code: "invalid_argument" });
+    expect(answer).not.toContain("87654");
+  }
+});

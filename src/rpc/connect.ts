@@ -150,10 +150,16 @@ function explainRefusals({ signal }: HandlerContext) {
   signal.addEventListener("abort", () => {
     const error: unknown = signal.reason;
     if (!(error instanceof ConnectError) || error.details.length > 0) return;
+    const rawMessage = withoutValues(error.rawMessage);
+    Object.assign(error, { rawMessage, message: error.message.replace(error.rawMessage, () => rawMessage) });
     if (isMalformed(error)) Object.assign(error, { code: Code.InvalidArgument });
-    if (error.code === Code.InvalidArgument) error.details = requestInvalid(error.rawMessage).details;
+    if (error.code === Code.InvalidArgument) error.details = requestInvalid(rawMessage).details;
   });
 }
+
+/** The parser repeats what it read, which may be a password; a client may log what it is answered. */
+const withoutValues = (message: string) =>
+  message.replace(/, got .*$/s, "").replace(/( from JSON): (?:".*|Unexpected .*)$/s, "$1");
 
 function show({ type, cacheControl, body }: Page, { method }: Request, response: Response) {
   if (method !== "GET" && method !== "HEAD") {
