@@ -55,6 +55,7 @@ export const reaches = ({ value, lessIsBetter }: Goal, limit: number) =>
 
 export const count = (value: number) => Math.round(value).toLocaleString("en-US");
 export const times = (value: number) => value.toFixed(2);
+export const microseconds = (value: number) => `${value.toFixed(2)} µs`;
 export const milliseconds = (value: number) => `${value.toFixed(2)} ms`;
 export const seconds = (value: number) => `${value.toFixed(2)} s`;
 export const megabytes = (bytes: number) => `${Math.round(bytes / 1_000_000)} MB`;

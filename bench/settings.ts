@@ -39,6 +39,8 @@ export interface Settings {
   million: number;
   big: { wallets: number; transfers: number; rounds: number; measureMs: number };
   starts: number;
+  /** Callers whose credentials are verified, how often in each round, and look-ups of sessions. */
+  verify: { people: number; calls: number; rounds: number; lookUps: number };
   /** The server takes so many calls at a time, and is called by `factor` times as many clients. */
   overload: { inFlight: number; factor: number; retryMs: number; measureMs: number };
 }
@@ -60,6 +62,7 @@ export const FULL: Settings = {
   million: 1_000_000,
   big: { wallets: 1_000_000, transfers: 5_000_000, rounds: 5, measureMs: 15_000 },
   starts: 5,
+  verify: { people: 1_000, calls: 1_000_000, rounds: 5, lookUps: 20_000 },
   overload: { inFlight: 200, factor: 10, retryMs: 500, measureMs: 30_000 },
 };
 
@@ -77,5 +80,6 @@ export const QUICK: Settings = {
   million: 20_000,
   big: { wallets: 20_000, transfers: 50_000, rounds: 1, measureMs: 1_000 },
   starts: 1,
+  verify: { people: 200, calls: 100_000, rounds: 3, lookUps: 2_000 },
   overload: { inFlight: 100, factor: 10, retryMs: 500, measureMs: 4_000 },
 };
