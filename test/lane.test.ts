@@ -446,6 +446,26 @@ test("a deadlock is tried again, and nobody hears of it", async () => {
   expect(await balancesOf(own, [alice, bob])).toEqual([99n, 101n]);
 });
 
+test("whoever has gone leaves the queue once, however often the others are tried again", async () => {
+  const own = await open();
+  const [alice, bob] = await makeWallets(own, 2, { balance: 100n });
+  const other = await stranger();
+  await other.query("select id from wallet where id = ? for update", [bob]);
+  await other.query("update process_slot set owner = 'busy' where slot > 900");
+
+  const gone = own.lane.submitEach([pay({ from: alice, to: bob, amount: 1n })], { signal: AbortSignal.abort() });
+  const answers = own.lane.submitEach([pay({ from: alice, to: bob, amount: 1n })]);
+  await untilBlocked(alice);
+  await other.query("select id from wallet where id = ? for update", [alice]);
+  await other.query("rollback");
+  await other.end();
+
+  expect((await gone).map(answerOf)).toEqual(["DEADLINE_EXCEEDED"]);
+  expect((await answers).map(answerOf)).toEqual(["done"]);
+  expect(own.trouble).toContain("retry");
+  expect(own.lane.size()).toBe(0);
+});
+
 test("a lock that is held too long is waited for again", async () => {
   const proxy = await startProxy(databaseUrl);
   proxy.script = (sql) =>

@@ -220,9 +220,10 @@ export function openLane(options: LaneOptions): Lane {
 
   /** Runs the batch, again while the database gives way to others; then each unit alone, so that one in trouble harms no other. */
   async function runUntilDecided(track: Track, taken: Unit[], attemptsMax = ATTEMPTS_MAX): Promise<() => void> {
+    let units = taken;
     for (let attempt = 1; ; attempt += 1) {
       // Nothing of the batch is committed here, so who has gone meanwhile need not have it done.
-      const units = taken.filter(isAwaited);
+      units = units.filter(isAwaited);
       if (units.length === 0) return () => {};
       try {
         const outcomes = await runOnce(track, units);
