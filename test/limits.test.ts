@@ -1,11 +1,13 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { Code } from "@connectrpc/connect";
 import { Redis } from "ioredis";
+import { decodeJwt } from "jose";
 import { afterAll, beforeAll, expect, inject, test, vi } from "vitest";
 import { AccountService, CodePurpose } from "../gen/chatpay/account/v1/account_pb.ts";
 import { ErrorInfoSchema, Reason } from "../gen/chatpay/error/v1/error_pb.ts";
 import { WalletService } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
+import { openTokens } from "../src/account/tokens.ts";
 import { openPoints } from "../src/rpc/points.ts";
 import { openPartner, openWallet, signUp } from "./support/people.ts";
 import { startRelay } from "./support/relay.ts";
@@ -176,6 +178,23 @@ test("limits: a wrong credential that comes again and again counts once", async 
 
   for (let i = 0; i < 20; i += 1) {
     expect(await getAccount(server, { bearer: "not.a.token", accountId }, "grpc", headers)).toBe(INVALID);
+  }
+
+  expect(await getAccount(server, { bearer, accountId }, "grpc", headers)).toBe("OK");
+});
+
+test("limits: tokens that have expired are no guesses", async () => {
+  const [server] = servers;
+  const headers = { "x-forwarded-for": randomIp() };
+  const { accountId } = await openWallet(server);
+  const bearer = await server.makeKey("service");
+  const { tokens } = await signUp(open);
+  const { sub = "", wid, sid } = decodeJwt<{ wid: string; sid: string }>(tokens.accessToken);
+  const person = { accountId: BigInt(sub), walletId: BigInt(wid), sessionId: BigInt(sid) };
+
+  for (let minutes = 16; minutes < 26; minutes += 1) {
+    const { token } = await openTokens(server.app.config).sign(person, new Date(Date.now() - minutes * 60_000));
+    expect(await getAccount(server, { bearer: token }, DOORS[minutes % 2], headers)).toBe(INVALID);
   }
 
   expect(await getAccount(server, { bearer, accountId }, "grpc", headers)).toBe("OK");

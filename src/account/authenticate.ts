@@ -38,7 +38,7 @@ export function createAuthenticate(app: App): Authenticate {
     // Many first calls with one credential wait for one look-up.
     async fetchMethod(authorization, _stale, { options, context: ip }) {
       const credential = await verify(authorization, ip);
-      if (credential.expireTime) options.ttl = Math.max(1, credential.expireTime.getTime() - Date.now());
+      if (credential?.expireTime) options.ttl = Math.max(1, credential.expireTime.getTime() - Date.now());
       return credential;
     },
   });
@@ -53,7 +53,7 @@ export function createAuthenticate(app: App): Authenticate {
   }
 
   /** Wrong ones are counted, and those that came before are not looked at again. */
-  async function verify(authorization: string, ip: string): Promise<Credential> {
+  async function verify(authorization: string, ip: string): Promise<Credential | undefined> {
     guesses.recall(authorization);
     try {
       return await judge(authorization, ip);
@@ -63,11 +63,14 @@ export function createAuthenticate(app: App): Authenticate {
     }
   }
 
-  async function judge(authorization: string, ip: string): Promise<Credential> {
+  /** Undefined for a token that has expired: whoever has it did not guess it. Behind one address many people come back. */
+  async function judge(authorization: string, ip: string): Promise<Credential | undefined> {
     const [, text] = /^Bearer ([\w.-]+)$/i.exec(authorization) ?? [];
     if (text === undefined) throw credentialInvalid();
     if (isKeyText(text)) return verifyKey(text, ip);
-    const { person, expireTime } = await tokens.verify(text);
+    const verified = await tokens.verify(text);
+    if (!verified) return undefined;
+    const { person, expireTime } = verified;
     return { id: String(person.sessionId), holder: person, expireTime };
   }
 

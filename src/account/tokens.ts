@@ -62,8 +62,8 @@ export function openTokens({ issuer, ...secrets }: TokenSecrets & Pick<Config, "
       return { token, expireTime: new Date(expires * 1000) };
     },
 
-    /** Throws CREDENTIAL_INVALID. */
-    async verify(token: string): Promise<{ person: Person; expireTime: Date }> {
+    /** Who is signed in until when; undefined when the token was ours and has expired. Throws CREDENTIAL_INVALID. */
+    async verify(token: string): Promise<{ person: Person; expireTime: Date } | undefined> {
       try {
         const { payload } = await jwtVerify<{ wid: string; sid: string }>(token, findKey, expected);
         const [accountId, walletId, sessionId] = [payload.sub ?? "", payload.wid, payload.sid].map(BigInt) as [
@@ -76,6 +76,8 @@ export function openTokens({ issuer, ...secrets }: TokenSecrets & Pick<Config, "
           expireTime: new Date((payload.exp ?? 0) * 1000),
         };
       } catch (error) {
+        // Whether it has is asked last of all.
+        if (error instanceof errors.JWTExpired) return undefined;
         throw error instanceof errors.JOSEError ? credentialInvalid() : error;
       }
     },
