@@ -29,7 +29,7 @@ import {
 } from "./queries.ts";
 import { KEY_KINDS, type KeyKind, keyHash, newKeyText } from "./text.ts";
 
-// For the command line, which imports no
+// For the command line, which imports no queries.
 export { listKeys } from "./queries.ts";
 
 /** So many keys of a partner may work at a time. */

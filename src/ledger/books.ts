@@ -41,6 +41,7 @@ export interface Because {
   id: bigint;
 }
 
+/** What of an account may change; its wallets are counted by opening them. */
 export type AccountChange = Partial<Omit<AccountRow, "id" | "mainWalletId" | "createTime" | "walletCount">>;
 
 /** What an event may carry besides its kind: ids and amounts, texts, small numbers, lists of ids. */
