@@ -1,3 +1,4 @@
+import { hash } from "node:crypto";
 import type { DescMethod } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import type { Interceptor } from "@connectrpc/connect";
@@ -85,7 +86,9 @@ export function openRates({ redis, metrics, config }: RatesOptions) {
     return next(request);
   };
 
+  /** By their hashes, because a stranger may send many that are as long as a header can be. */
   const wrong = new LRUCache<string, true>({ max: WRONG_MAX, ttl: WRONG_MS });
+  const markOf = (authorization: string) => hash("sha256", authorization, "base64url");
   /**
    * Wrong credentials, by where they come from. One that comes again counts once, so that a server with an old key does
    * not use up the tries of its neighbours; and a token needs no look-up to be judged, so a good one always passes. Without
@@ -94,7 +97,7 @@ export function openRates({ redis, metrics, config }: RatesOptions) {
   const guesses = {
     /** Throws CREDENTIAL_INVALID if this one was wrong before. */
     recall(authorization: string) {
-      if (wrong.has(authorization)) throw credentialInvalid();
+      if (wrong.has(markOf(authorization))) throw credentialInvalid();
     },
     /** Before a look-up. Throws RATE_LIMITED when too many were wrong. */
     check(ip: string) {
@@ -107,7 +110,7 @@ export function openRates({ redis, metrics, config }: RatesOptions) {
       if (ip === "") return;
       const waitMs = (await points.failedCredentials?.spend(networkOf(ip))) ?? 0;
       if (waitMs > 0) throw refuse("failedCredentials", waitMs);
-      wrong.set(authorization, true);
+      wrong.set(markOf(authorization), true);
     },
   };
   return { interceptor, guesses };
