@@ -38,9 +38,9 @@ import {
 
 /**
  * The lane: all money of a process moves here. Commands wait in a queue. Whenever a track is free, those that
- * wait become one transaction on it, but for those that touch what is on another track: they stay in the queue,
- * and so do all behind them that touch the same. So tracks never wait for each other's rows, and commands on one
- * wallet run in order of arrival. Nobody is answered before their batch is known to be committed.
+ * wait become one transaction on it, in order of arrival, but for those that touch what is on another track: they
+ * stay in the queue. So tracks never wait for each other's rows. Who has stayed a few times is not overtaken any
+ * more. Nobody is answered before their batch is known to be committed.
  */
 
 /** What a call tells of itself: the lane drops a command whose call has ended before it enters a batch. */
@@ -51,7 +51,7 @@ export interface Call {
 export interface Lane {
   /** Runs the command; rejects with its refusal. */
   submit<T>(command: Command<T>, call?: Call): Promise<Result<T>>;
-  /** Runs commands one after the other, each on its own. Answers each, in order. */
+  /** Runs commands each on its own; one whose rows are busy may run after those behind it. Answers each, in order. */
   submitEach<T>(commands: Command<T>[], call?: Call): Promise<Settled<T>[]>;
   /**
    * Runs commands in one transaction: all, or none when one is refused; the others are then answered with
@@ -84,6 +84,8 @@ export interface LaneOptions {
 const TRACKS = 2;
 /** Units at the head of the queue that may be passed over; what stands behind them waits. */
 const PASSED_MAX = 2_048;
+/** After so many times, nobody behind a unit takes its rows before it. */
+const PATIENCE = 3;
 const QUEUE_MAX = 20_000;
 const BATCH_MAX = 512;
 const WAIT_MAX_MS = 60_000;
@@ -107,6 +109,8 @@ class OutcomeUnknown extends Error {}
 interface Unit extends Together {
   /** All rows that they touch. */
   ids: bigint[];
+  /** How often it stayed in the queue because a track had one of its rows. */
+  stayed: number;
   call: Call | undefined;
   sinceMs: number;
   settle(outcomes: Settled<unknown>[]): void;
@@ -129,9 +133,10 @@ export function openLane(options: LaneOptions): Lane {
   const running = new Set<Promise<void>>();
   /** The rows that running batches touch. */
   const onTracks = new Set<bigint>();
-  /** So many units at the head of the queue wait for these rows, which belong to a track or to a unit before them. */
+  /** So many units at the head of the queue wait for a track to end. */
   let passed = 0;
-  const passedIds = new Set<bigint>();
+  /** The rows of those among them that have stayed too often. */
+  const reserved = new Set<bigint>();
   let starting: Promise<void> | undefined;
   let closing = false;
   let closingSinceMs = Infinity;
@@ -151,7 +156,7 @@ export function openLane(options: LaneOptions): Lane {
         size -= commands.length;
         resolve(outcomes);
       };
-      waiting.push({ commands, ids: idsOf(commands), call, sinceMs: performance.now(), settle });
+      waiting.push({ commands, ids: idsOf(commands), stayed: 0, call, sinceMs: performance.now(), settle });
       // Not at once, so that what is submitted together stays together.
       starting ??= Promise.resolve().then(() => {
         starting = undefined;
@@ -173,7 +178,7 @@ export function openLane(options: LaneOptions): Lane {
         idle.push(track);
         for (const { ids } of units) for (const id of ids) onTracks.delete(id);
         passed = 0;
-        passedIds.clear();
+        reserved.clear();
         // MySQL has the next batch before Node answers the callers of this one.
         start();
         answer();
@@ -190,8 +195,9 @@ export function openLane(options: LaneOptions): Lane {
     let next = passed;
     for (; next < waiting.length && stay.length < PASSED_MAX; next += 1) {
       const unit = waiting[next] as Unit;
-      if (unit.ids.some((id) => onTracks.has(id) || passedIds.has(id))) {
-        for (const id of unit.ids) passedIds.add(id);
+      if (unit.ids.some((id) => onTracks.has(id) || reserved.has(id))) {
+        unit.stayed += 1;
+        if (unit.stayed > PATIENCE) for (const id of unit.ids) reserved.add(id);
         stay.push(unit);
         continue;
       }
@@ -199,13 +205,11 @@ export function openLane(options: LaneOptions): Lane {
       commands += unit.commands.length;
       units.push(unit);
     }
-    const ids = units.flatMap((unit) => unit.ids);
     if (commands < least) {
-      for (const id of ids) passedIds.add(id);
       passed = next;
       return [];
     }
-    for (const id of ids) onTracks.add(id);
+    for (const { ids } of units) for (const id of ids) onTracks.add(id);
     waiting = [...stay, ...waiting.slice(next)];
     passed = stay.length;
     return units;
@@ -365,7 +369,7 @@ export function openLane(options: LaneOptions): Lane {
     for (const unit of waiting) unit.settle(unit.commands.map(() => ({ error: dependencyUnavailable("mysql") })));
     waiting = [];
     passed = 0;
-    passedIds.clear();
+    reserved.clear();
   }
 
   return {

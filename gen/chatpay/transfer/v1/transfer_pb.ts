@@ -532,8 +532,9 @@ export const TransferService: GenService<{
   },
   /**
    * BatchSendTransfers sends up to 1,000 transfers from the caller's main wallet, each with its own
-   * key and its own result, in the order of the request. With `atomic`, all happen or none. One PIN is
-   * for all of them: what counts is the sum of those that have not happened before.
+   * key and its own result. With `atomic`, all happen or none, in the order of the request; without, one
+   * whose recipient is busy may happen after those behind it. One PIN is for all of them: what counts is
+   * the sum of those that have not happened before.
    *
    * Errors: those of SendTransfer, in each result; the call itself fails only for a malformed request,
    * for the PIN, or when the server takes no calls. A result may also say `resource_exhausted` or `unavailable`: send the
