@@ -17,7 +17,15 @@ import { openDatabase } from "../src/db/database.ts";
 import type { AuditRow } from "../src/db/schema.ts";
 import { openSession } from "../src/db/session.ts";
 import type { AuditEntry } from "../src/rpc/audit.ts";
-import { balanceOf, openPartner, openWallet, openWallets, type Person, signUp } from "./support/people.ts";
+import {
+  balanceOf,
+  openPartner,
+  openWallet,
+  openWallets,
+  type Person,
+  proveAddress,
+  signUp,
+} from "./support/people.ts";
 import { startProxy } from "./support/proxy.ts";
 import { DOORS, refusalOf } from "./support/rpcs.ts";
 import { makeDatabase, startServer, type TestServer } from "./support/server.ts";
@@ -188,6 +196,21 @@ test("O4: signing up and signing in name the account that was opened, a wrong pa
   expect(await recordsOf(wrong.requestId)).toMatchObject([
     { caller: CallerKind.ANYONE, accountId: null, code: Code.Unauthenticated, reason: Reason.SIGN_IN_FAILED },
   ]);
+});
+
+test("O4: what needs no credential names whom it was about", async () => {
+  const alice = await signUp(server);
+  const accounts = server.client(AccountService);
+  const [refreshed, reset] = [traced(), traced()];
+
+  await accounts.refreshTokens({ refreshToken: alice.tokens.refreshToken }, refreshed.options);
+  const code = await proveAddress(server, alice.email, CodePurpose.RESET_PASSWORD);
+  await accounts.resetPassword({ email: alice.email, code, newPassword: `pw-${code}-new` }, reset.options);
+
+  expect(await recordsOf(refreshed.requestId)).toMatchObject([
+    { accountId: alice.accountId, sessionId: expect.any(BigInt), code: 0 },
+  ]);
+  expect(await recordsOf(reset.requestId)).toMatchObject([{ accountId: alice.accountId, code: 0 }]);
 });
 
 test.each(DOORS)(

@@ -103,6 +103,7 @@ export function openAccounts(app: App, sessions: Pick<ReturnType<typeof openSess
       });
       for (const key of [account.emailKey, account.phoneKey]) if (key) await attempts.forget({ address: key });
       messenger.tell(account, { is: "password_changed" });
+      return account;
     },
 
     /** Sets a new password and ends all other sessions. Throws SIGN_IN_FAILED, PASSWORD_TOO_SIMPLE, TOO_MANY_ATTEMPTS. */

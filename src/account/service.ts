@@ -17,7 +17,7 @@ import type { App } from "../app.ts";
 import type { AccountRow, SessionRow } from "../db/schema.ts";
 import { accountNotFound, accountNotSettled } from "../errors.ts";
 import { idOf } from "../id.ts";
-import { callerOf, payerOf, personOf } from "../rpc/caller.ts";
+import { callerOf, payerOf, personOf, setSubject } from "../rpc/caller.ts";
 import { originOf } from "../rpc/origin.ts";
 import { openAccounts } from "./account.ts";
 import { type Address, addressOf } from "./address.ts";
@@ -57,6 +57,7 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
 
   /** The refresh token goes into the answer, or else into a cookie. */
   function handOver(pair: TokenPair, inCookie: boolean, context: HandlerContext): Tokens {
+    setSubject(context, pair);
     if (!inCookie) return toTokens(pair);
     cookies.set(context, pair.refreshToken, pair.refreshExpireTime);
     return toTokens({ ...pair, refreshToken: "" });
@@ -79,8 +80,9 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
     signInWithCode: (request, context) =>
       signIn(CodePurpose.SIGN_IN, request, context, (by) => accounts.signInWithCode(by, request.code)),
 
-    async resetPassword(request) {
-      await accounts.resetPassword(address(request), request.code, request.newPassword);
+    async resetPassword(request, context) {
+      const { id } = await accounts.resetPassword(address(request), request.code, request.newPassword);
+      setSubject(context, { accountId: id });
       return {};
     },
 

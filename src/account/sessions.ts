@@ -34,6 +34,8 @@ const TELL_WAIT_MS = 1_000;
 
 /** The credentials of a session. */
 export interface TokenPair {
+  accountId: bigint;
+  sessionId: bigint;
   accessToken: string;
   accessExpireTime: Date;
   refreshToken: string;
@@ -54,7 +56,14 @@ export function openSessions(app: App) {
   /** The pair that was given at that time: the same again whenever it is asked for. */
   async function pairOf(person: Omit<Person, "kind">, refreshToken: string, time: Date): Promise<TokenPair> {
     const { token: accessToken, expireTime: accessExpireTime } = await tokens.sign(person, time);
-    return { accessToken, accessExpireTime, refreshToken, refreshExpireTime: refreshExpiry(time) };
+    return {
+      accountId: person.accountId,
+      sessionId: person.sessionId,
+      accessToken,
+      accessExpireTime,
+      refreshToken,
+      refreshExpireTime: refreshExpiry(time),
+    };
   }
 
   /** Ends the open sessions that are meant; how many there were. */

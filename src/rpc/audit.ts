@@ -8,7 +8,7 @@ import { TransferService } from "../../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { WalletService } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { AuditRow } from "../db/schema.ts";
 import { idOf } from "../id.ts";
-import { type Caller, callerOf } from "./caller.ts";
+import { type Caller, callerOf, subjectOf } from "./caller.ts";
 import { answerTo, requestIdOf } from "./observe.ts";
 import { originOf } from "./origin.ts";
 import type { Route } from "./route.ts";
@@ -44,8 +44,6 @@ interface Plan {
   waits: boolean;
   /** The field of the answer that holds what the call made or changed. */
   made: string | undefined;
-  /** Whether that is an account. */
-  opens: boolean;
   /** The first field of the request that names something. */
   named: string | undefined;
 }
@@ -99,16 +97,16 @@ type Context = Pick<UnaryRequest, "contextValues">;
 function entryOf(plan: Plan, { contextValues: values }: Context, { error, asked, answer }: Outcome): AuditEntry {
   const caller = callerOf({ values });
   const made = idIn(answer && plan.made && fieldOf(answer, plan.made), "id");
-  const isSignIn = plan.opens && caller.kind === "anyone";
+  const subject = subjectOf({ values });
   return {
     rpc: plan.rpc,
     code: error?.code ?? 0,
     reason: error?.findDetails(ErrorInfoSchema)[0]?.reason ?? 0,
     caller: KINDS[caller.kind],
-    accountId: "accountId" in caller ? caller.accountId : isSignIn ? made : null,
+    accountId: "accountId" in caller ? caller.accountId : (subject?.accountId ?? null),
     partnerId: "partnerId" in caller ? caller.partnerId : null,
     keyId: "keyId" in caller ? caller.keyId : null,
-    sessionId: "sessionId" in caller ? caller.sessionId : null,
+    sessionId: "sessionId" in caller ? caller.sessionId : (subject?.sessionId ?? null),
     objectId: made ?? idIn(asked, plan.named),
     ip: originOf({ values }).ip,
     requestId: requestIdOf({ values }),
@@ -131,7 +129,6 @@ function planOf(method: DescMethod): Plan {
     changes: method.idempotency !== MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS,
     waits: !MOVES_MONEY.has(method),
     made: made?.localName,
-    opens: made?.name === "account",
     named: named?.localName,
   };
 }

@@ -59,6 +59,15 @@ type HasValues = { values: ContextValues };
 /** The caller of this call. */
 export const callerOf = (context: HasValues): Caller => context.values.get(callerKey);
 
+/** Whom a call without a credential turned out to be about: it goes into the audit trail, and opens nothing. */
+export type Subject = Pick<Person, "accountId"> & Partial<Pick<Person, "sessionId">>;
+
+const subjectKey = createContextKey<Subject | undefined>(undefined, { description: "subject" });
+
+export const setSubject = (context: HasValues, subject: Subject) => context.values.set(subjectKey, subject);
+
+export const subjectOf = (context: HasValues): Subject | undefined => context.values.get(subjectKey);
+
 /** The account whose money moves: the person's own, or the one that the chat server acts for. */
 export type Payer = Person | ChatServer;
 
