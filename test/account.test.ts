@@ -1,4 +1,6 @@
 import { createPrivateKey, generateKeyPairSync, randomBytes, randomUUID } from "node:crypto";
+import { readdir } from "node:fs/promises";
+import { constants, getPriority, platform } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { Redis } from "ioredis";
@@ -354,6 +356,14 @@ test("a password is the same in composed and decomposed letters", async () => {
   expect(stored).toMatch(/^\$argon2id\$v=19\$m=19456,t=2,p=1\$/);
   expect(await verifyPassword("비밀번호입니다".normalize("NFD"), stored)).toBe(true);
   expect(await verifyPassword("비밀번호입니까", stored)).toBe(false);
+});
+
+test.runIf(platform() === "linux")("A2: passwords are hashed by threads that yield to all others", async () => {
+  await Promise.all([hashPassword(PASSWORD), hashPassword(PASSWORD)]);
+
+  const priorities = (await readdir("/proc/self/task")).map((threadId) => getPriority(Number(threadId)));
+  expect(priorities.filter((priority) => priority === constants.priority.PRIORITY_LOW)).toHaveLength(2);
+  expect(getPriority()).toBe(constants.priority.PRIORITY_NORMAL);
 });
 
 test("more passwords than can wait are refused at once", async () => {

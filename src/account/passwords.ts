@@ -1,5 +1,6 @@
-import { type Argon2Parameters, argon2, randomBytes, timingSafeEqual } from "node:crypto";
-import { promisify } from "node:util";
+import { type Argon2Parameters, randomBytes, timingSafeEqual } from "node:crypto";
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
 import { passwordTooSimple } from "../errors.ts";
 import type { Recipient } from "./messenger.ts";
 import { openTurns } from "./turns.ts";
@@ -9,17 +10,32 @@ const COST = { memory: 19_456, passes: 2, parallelism: 1 };
 const HASH_BYTES = 32;
 const SALT_BYTES = 16;
 
-/** Node has four threads for such work; the others stay free for files and names. */
 const RUNNING_MAX = 2;
 const WAITING_MAX = 100;
 const OVERLOAD_RETRY_MS = 1_000;
 
-const deriveKey = promisify(argon2);
 const turns = openTurns({ running: RUNNING_MAX, waiting: WAITING_MAX, retryAfterMs: OVERLOAD_RETRY_MS });
+
+const idle: Worker[] = [];
+
+/**
+ * A hash takes a core for 25 ms, so it runs in a thread of its own with the lowest priority: whoever moves money does not
+ * wait for those who sign in. Node's own threads for such work have no lower priority, and others need them.
+ */
+async function deriveKey(parameters: Argon2Parameters): Promise<Buffer> {
+  const worker = idle.pop() ?? new Worker(new URL("hashing.ts", import.meta.url));
+  worker.ref();
+  worker.postMessage(parameters);
+  // A thread that fails is gone, and not among the idle.
+  const [hash] = (await once(worker, "message")) as [Uint8Array];
+  worker.unref();
+  idle.push(worker);
+  return Buffer.from(hash);
+}
 
 const derive = (password: string, parameters: Omit<Argon2Parameters, "message">): Promise<Buffer> =>
   // The same word may be typed in composed or decomposed letters.
-  turns.take(() => deriveKey("argon2id", { ...parameters, message: password.normalize("NFKC") }));
+  turns.take(() => deriveKey({ ...parameters, message: password.normalize("NFKC") }));
 
 /** The password's Argon2id hash as a PHC string. */
 export async function hashPassword(password: string): Promise<string> {
