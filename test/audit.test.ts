@@ -147,6 +147,20 @@ test.each(DOORS)("O4: a partner's change names partner and key, and as its objec
   ]);
 });
 
+test("O4: a key that was rotated is found with who ended it", async () => {
+  const shop = await openPartner(server);
+  const keys = server.client(KeyService, { bearer: shop.bearer });
+  const { key } = await keys.createKey({ kind: CallerKind.PARTNER, name: "till" });
+  const { requestId, options } = traced();
+
+  const rotated = await keys.rotateKey({ keyId: key?.id ?? "", overlapSeconds: 0 }, options);
+
+  expect(rotated.key?.id).not.toBe(key?.id);
+  const { records } = await operator.listRecords({ objectId: key?.id ?? "" });
+  expect(records.map(({ rpc }) => rpc.split("/")[1])).toEqual(["RotateKey", "CreateKey"]);
+  expect(records[0]).toMatchObject({ requestId, keyId: String(await keyIdOf(shop.bearer)) });
+});
+
 test.each(DOORS)("O4: a stream leaves its record when it ends (%s)", async (door) => {
   const ledger = server.client(LedgerService, { bearer: server.keys.operator }, door);
   const { requestId, options } = traced();

@@ -42,6 +42,8 @@ interface Plan {
   rpc: string;
   changes: boolean;
   waits: boolean;
+  /** The field of the request that names one of what the answer holds, as key_id where it holds a key. */
+  changed: string | undefined;
   /** The field of the answer that holds what the call made or changed. */
   made: string | undefined;
   /** The first field of the request that names something. */
@@ -96,6 +98,8 @@ type Context = Pick<UnaryRequest, "contextValues">;
 /** Ids, codes and an address of the network: nothing else of a request ever gets here. */
 function entryOf(plan: Plan, { contextValues: values }: Context, { error, asked, answer }: Outcome): AuditEntry {
   const caller = callerOf({ values });
+  // A call that ends one and makes another, as RotateKey, is found where somebody asks what became of the one.
+  const changed = idIn(asked, plan.changed);
   const made = idIn(answer && plan.made && fieldOf(answer, plan.made), "id");
   const subject = subjectOf({ values });
   return {
@@ -107,7 +111,7 @@ function entryOf(plan: Plan, { contextValues: values }: Context, { error, asked,
     partnerId: "partnerId" in caller ? caller.partnerId : null,
     keyId: "keyId" in caller ? caller.keyId : null,
     sessionId: "sessionId" in caller ? caller.sessionId : (subject?.sessionId ?? null),
-    objectId: made ?? idIn(asked, plan.named),
+    objectId: changed ?? made ?? idIn(asked, plan.named),
     ip: originOf({ values }).ip,
     requestId: requestIdOf({ values }),
   };
@@ -123,11 +127,15 @@ const KINDS: Record<Caller["kind"], CallerKind> = {
 
 function planOf(method: DescMethod): Plan {
   const made = method.output.fields.find((field) => field.fieldKind === "message" && hasId(field.message));
+  const changed = method.input.fields.find(
+    ({ name, fieldKind }) => fieldKind === "scalar" && name === `${made?.name}_id`,
+  );
   const named = method.input.fields.find(({ name, fieldKind }) => fieldKind === "scalar" && name.endsWith("_id"));
   return {
     rpc: `${method.parent.typeName}/${method.name}`,
     changes: method.idempotency !== MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS,
     waits: !MOVES_MONEY.has(method),
+    changed: changed?.localName,
     made: made?.localName,
     named: named?.localName,
   };

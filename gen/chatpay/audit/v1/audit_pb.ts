@@ -96,7 +96,8 @@ export type Record = Message<"chatpay.audit.v1.Record"> & {
   sessionId: string;
 
   /**
-   * What the call was about: the id that it made, or else the first that the request names.
+   * What the call was about: what the request names of the kind that the answer holds, as the key that
+   * RotateKey ends; or else the id that it made; or else the first that the request names.
    *
    * @generated from field: string object_id = 11;
    */
