@@ -46,6 +46,7 @@ const mayImport = {
   "src/account/authenticate.ts": ["../key/key.ts", "../revocations.ts", "../ledger/lane.ts"],
   "src/key/key.ts": ["./text.ts", "./queries.ts", "../revocations.ts", "../db/database.ts", "../errors.ts"],
   "src/ledger/lane.ts": ["./books.ts", "./queries.ts", "../db/database.ts", "../errors.ts", "../id.ts"],
+  "src/audit/audit.ts": ["./queries.ts", "../db/database.ts", "../errors.ts", "../id.ts", "../../gen/a_pb.ts"],
   "src/rpc/validate.ts": ["./caller.ts", "../errors.ts", "../db/database.ts", "../../gen/a_pb.ts"],
   "src/db/database.ts": ["./schema.ts"],
 };
@@ -78,6 +79,13 @@ const mustNotImport = {
   "src/account/tokens.ts": ["../wallet/wallet.ts", "../key/queries.ts", "../rpc/caller.ts", "../main.ts"],
   "src/ledger/lane.ts": ["../wallet/wallet.ts", "../rpc/log.ts", "../app.ts", "./service.ts"],
   "src/event/log.ts": ["../transfer/transfer.ts"],
+  "src/audit/audit.ts": [
+    "./service.ts",
+    "../wallet/wallet.ts",
+    "../account/queries.ts",
+    "../ledger/lane.ts",
+    "../app.ts",
+  ],
   "src/rpc/validate.ts": ["../account/account.ts", "../account/queries.ts", "../ledger/lane.ts", "../db/schema.ts"],
   "src/db/database.ts": ["../ledger/lane.ts", "../app.ts", "../../sandbox/mail.ts"],
 };
