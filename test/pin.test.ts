@@ -318,7 +318,7 @@ test("A9: a try that could not be judged does not count", async () => {
   const bob = await openWallet(server);
   let isBusy = true;
   const others = Array.from({ length: 130 }, async () => {
-    while (isBusy) await hashPassword("somebody else's").catch(() => setImmediate());
+    while (isBusy) await hashPassword("somebody else's", "pin").catch(() => setImmediate());
   });
 
   // Now and then there is room for one.
@@ -329,6 +329,24 @@ test("A9: a try that could not be judged does not count", async () => {
   await Promise.all(others);
   expect(outcome).toBe("ResourceExhausted OVERLOADED");
   expect(await triesOf(alice)).toBe(0);
+});
+
+test("A9: whoever pays does not wait behind strangers who sign in", async () => {
+  const alice = await openMember({ balance: 5_000n, pin: PIN });
+  const bob = await openWallet(server);
+  // As many as may run and wait.
+  let signingIn = 102;
+  const strangers = Array.from({ length: signingIn }, async () => {
+    await hashPassword("a stranger's");
+    signingIn -= 1;
+  });
+
+  const outcome = await outcomeOf(send(alice, bob, 2_000n, PIN));
+  const stillSigningIn = signingIn;
+
+  await Promise.all(strangers);
+  expect(outcome).toBe("OK");
+  expect(stillSigningIn).toBeGreaterThan(0);
 });
 
 test("A9: the stored hash alone is not enough to find the PIN", async () => {

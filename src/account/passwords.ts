@@ -10,11 +10,15 @@ const COST = { memory: 19_456, passes: 2, parallelism: 1 };
 const HASH_BYTES = 32;
 const SALT_BYTES = 16;
 
-const RUNNING_MAX = 2;
-const WAITING_MAX = 100;
-const OVERLOAD_RETRY_MS = 1_000;
-
-const turns = openTurns({ running: RUNNING_MAX, waiting: WAITING_MAX, retryAfterMs: OVERLOAD_RETRY_MS });
+/**
+ * Each is hashed in turns of its own, so that whoever pays does not wait behind strangers who sign in, nor is refused
+ * because of them. So three threads hash at most.
+ */
+const TURNS = {
+  password: openTurns({ running: 2, waiting: 100, retryAfterMs: 1_000 }),
+  pin: openTurns({ running: 1, waiting: 100, retryAfterMs: 1_000 }),
+};
+type Kind = keyof typeof TURNS;
 
 const idle: Worker[] = [];
 
@@ -33,14 +37,14 @@ async function deriveKey(parameters: Argon2Parameters): Promise<Buffer> {
   return Buffer.from(hash);
 }
 
-const derive = (password: string, parameters: Omit<Argon2Parameters, "message">): Promise<Buffer> =>
+const derive = (kind: Kind, password: string, parameters: Omit<Argon2Parameters, "message">): Promise<Buffer> =>
   // The same word may be typed in composed or decomposed letters.
-  turns.take(() => deriveKey({ ...parameters, message: password.normalize("NFKC") }));
+  TURNS[kind].take(() => deriveKey({ ...parameters, message: password.normalize("NFKC") }));
 
-/** The password's Argon2id hash as a PHC string. */
-export async function hashPassword(password: string): Promise<string> {
+/** The Argon2id hash of a password, or of what stands for a PIN, as a PHC string. Throws OVERLOADED. */
+export async function hashPassword(password: string, kind: Kind = "password"): Promise<string> {
   const salt = randomBytes(SALT_BYTES);
-  return phc(salt, await derive(password, { ...COST, nonce: salt, tagLength: HASH_BYTES }));
+  return phc(salt, await derive(kind, password, { ...COST, nonce: salt, tagLength: HASH_BYTES }));
 }
 
 /** What each of our hashes begins with. */
@@ -59,12 +63,16 @@ const PHC = /^\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$([A-Za-z0-9+/]+)\$([A-Z
 /** Nobody's: no password gives it. */
 const NOBODY = phc(randomBytes(SALT_BYTES), randomBytes(HASH_BYTES));
 
-/** Whether the password gives the hash. Without a hash it does not, and takes as long to say so. */
-export async function verifyPassword(password: string, stored: string | undefined): Promise<boolean> {
+/** Whether the password gives the hash. Without a hash it does not, and takes as long to say so. Throws OVERLOADED. */
+export async function verifyPassword(
+  password: string,
+  stored: string | undefined,
+  kind: Kind = "password",
+): Promise<boolean> {
   const [, memory, passes, parallelism, salt, hash] = PHC.exec(stored || NOBODY) ?? [];
   if (salt === undefined || hash === undefined) throw new Error("a stored password hash is no PHC string");
   const expected = Buffer.from(hash, "base64");
-  const derived = await derive(password, {
+  const derived = await derive(kind, password, {
     memory: Number(memory),
     passes: Number(passes),
     parallelism: Number(parallelism),

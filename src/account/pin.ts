@@ -53,7 +53,7 @@ export function openPins(app: App) {
 
   async function judge(accountId: bigint, pin: string, limit: bigint) {
     const { pinHash, pinTries } = await takeTry(accountId, limit);
-    const isRight = await verifyPassword(secretOf(accountId, pin), pinHash).catch(async (error: unknown) => {
+    const isRight = await verifyPassword(secretOf(accountId, pin), pinHash, "pin").catch(async (error: unknown) => {
       // It was not judged, so it does not count.
       await giveBackPinTry(db, accountId, pinHash);
       throw error;
@@ -70,7 +70,7 @@ export function openPins(app: App) {
       // Somebody else's address proves nothing.
       if (!account || !hasAddress(account, address)) throw codeInvalid();
       await codes.spend({ address, purpose: CodePurpose.SET_PIN }, code, async () => {
-        const pinHash = await hashPassword(secretOf(accountId, pin));
+        const pinHash = await hashPassword(secretOf(accountId, pin), "pin");
         if (!(await setPinHash(db, accountId, pinHash, new Date()))) throw accountNotFound(accountId);
       });
     },
