@@ -512,6 +512,41 @@ test("A2: an account without a password sets its first", async () => {
   expect(await reasonOf(accounts(bearer).changePassword({ newPassword: "another word" }))).toBe(Reason.SIGN_IN_FAILED);
 });
 
+test("A2: a new password and the end of the sessions are one commit", async () => {
+  const { address, account, bearer } = await signUp();
+  const code = await codeFor(address, RESET_PASSWORD);
+  const ways = [
+    () => accounts(bearer).changePassword({ password: PASSWORD, newPassword: "another word" }),
+    () => accounts().resetPassword({ ...address, code, newPassword: "the third word" }),
+  ];
+
+  for (const setPassword of ways) {
+    await signIn(address, setPassword === ways[0] ? PASSWORD : "another word");
+    const before = await storedHash(account.id);
+    const changed = await whileSessionsAreHeld(account.id, async () => {
+      const call = setPassword();
+      // The password is set, and waits for the sessions to end.
+      await expect.poll(() => isHeld(account.id), { timeout: 5_000 }).toBe(true);
+      expect(await storedHash(account.id)).toBe(before);
+      return { call };
+    });
+    await changed.call;
+    expect(await storedHash(account.id)).not.toBe(before);
+  }
+
+  function whileSessionsAreHeld<T>(accountId: string, work: () => Promise<T>): Promise<T> {
+    return server.app.db.transaction().execute(async (trx) => {
+      const sessions = trx.selectFrom("session").select("id").where("accountId", "=", BigInt(accountId));
+      await sessions.forUpdate().execute();
+      return work();
+    });
+  }
+  async function isHeld(accountId: string) {
+    const free = server.app.db.selectFrom("account").select("id").where("id", "=", BigInt(accountId));
+    return (await free.forUpdate().skipLocked().execute()).length === 0;
+  }
+});
+
 test("A2: of two who change the password at once, one does", async () => {
   const { address, bearer } = await signUp();
   const words = ["first new word", "second new word"];

@@ -47,6 +47,15 @@ export function openAccounts(app: App, sessions: Pick<ReturnType<typeof openSess
     return current;
   }
 
+  /**
+   * Sets another password and ends the sessions, all or all but one: in one commit, because whoever sets a password may
+   * do so to be rid of a session. Refuses when the password is not the one any more that was known.
+   */
+  const replacePassword = (account: AccountRow, passwordHash: string, refusal: () => Error, exceptId?: bigint) =>
+    sessions.endAll(account.id, exceptId, async (trx) => {
+      if (!(await setPasswordHash(trx, account, passwordHash))) throw refusal();
+    });
+
   return {
     /**
      * The message is written and sent after the answer, whose content and time say nothing of the address. Throws
@@ -97,8 +106,7 @@ export function openAccounts(app: App, sessions: Pick<ReturnType<typeof openSess
         const found = await findProved(address);
         // Only here, because it tells which addresses belong together.
         checkPassword(password, found);
-        if (!(await setPasswordHash(db, found, passwordHash))) throw codeInvalid();
-        await sessions.endAll(found.id);
+        await replacePassword(found, passwordHash, codeInvalid);
         return found;
       });
       for (const key of [account.emailKey, account.phoneKey]) if (key) await attempts.forget({ address: key });
@@ -112,8 +120,7 @@ export function openAccounts(app: App, sessions: Pick<ReturnType<typeof openSess
       await provePassword(account, before);
       checkPassword(after, account);
       // Whoever has set another meanwhile came first.
-      if (!(await setPasswordHash(db, account, await hashPassword(after)))) throw signInFailed();
-      await sessions.endAll(accountId, sessionId);
+      await replacePassword(account, await hashPassword(after), signInFailed, sessionId);
       messenger.tell(account, { is: "password_changed" });
     },
 

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Account_State } from "../../gen/chatpay/account/v1/account_pb.ts";
 import type { App } from "../app.ts";
-import { transact } from "../db/database.ts";
+import { type Trx, transact } from "../db/database.ts";
 import type { AccountRow, SessionRow } from "../db/schema.ts";
 import { refreshTokenInvalid, sessionNotFound, signInFailed } from "../errors.ts";
 import type { Command } from "../ledger/command.ts";
@@ -66,10 +66,11 @@ export function openSessions(app: App) {
     };
   }
 
-  /** Ends the open sessions that are meant; how many there were. */
-  async function end(which: Sessions): Promise<number> {
+  /** Ends the open sessions that are meant, in one commit with what comes `before`; how many there were. */
+  async function end(which: Sessions, before?: (trx: Trx) => Promise<void>): Promise<number> {
     const now = new Date();
     const ids = await transact(db, async (trx) => {
+      await before?.(trx);
       const open = await lockSessions(trx, which, openSince(now));
       await revokeSessions(trx, open, now);
       return open;
@@ -164,8 +165,12 @@ export function openSessions(app: App) {
       if ((await end({ accountId, id: sessionId })) === 0) throw sessionNotFound(String(sessionId));
     },
 
-    /** Ends the sessions of the account, all or all but one; how many there were. */
-    endAll: (accountId: bigint, exceptSessionId?: bigint) => end({ accountId, exceptId: exceptSessionId }),
+    /**
+     * Ends the sessions of the account, all or all but one; how many there were. If `before` throws, none ends. It may
+     * lock the account, which here comes before its sessions, as in `start`.
+     */
+    endAll: (accountId: bigint, exceptId?: bigint, before?: (trx: Trx) => Promise<void>) =>
+      end({ accountId, exceptId }, before),
 
     /** The open ones, newest first. */
     list: (accountId: bigint): Promise<SessionRow[]> => listSessions(db, accountId, openSince(new Date()), LIST_MAX),
