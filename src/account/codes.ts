@@ -8,9 +8,12 @@ import { keyedHash } from "./hash.ts";
 const CODE_MS = 10 * 60_000;
 const RESEND_MS = 60_000;
 const TRIES_MAX = 5;
-/** Five guesses a minute, day after day, would find one in a million codes; and nobody wants more mail than this. */
-const SENT_MAX = 20;
-const SENT_MS = 24 * 60 * 60_000;
+/**
+ * Five guesses a minute, day after day, would find one in a million codes; and nobody wants more mail than this. But
+ * never none, or a stranger who asks for codes would keep the owner out.
+ */
+const SENT_AT_ONCE_MAX = 20;
+const SENT_EVERY_MS = 60 * 60_000;
 
 /** What a code proves: that somebody reads what is sent to the address, for one purpose. */
 export interface Claim {
@@ -20,14 +23,16 @@ export interface Claim {
 
 /**
  * A code is one hash in Redis: its keyed hash, and the tries that are left. The key stays when the code is
- * used or out of tries, because its age tells when the next may be sent. Beside it stands how many were sent to
- * the address, for any purpose, since one was last proved.
+ * used or out of tries, because its age tells when the next may be sent. Beside it stands a key that says only by
+ * when it ends how many were sent since one was last proved: each puts that off by an hour.
  */
 const SEND = `
 local wait = redis.call('pttl', KEYS[1]) - (ARGV[3] - ARGV[4])
 if wait > 0 then return wait end
-if tonumber(redis.call('get', KEYS[2]) or 0) >= tonumber(ARGV[5]) then return redis.call('pttl', KEYS[2]) end
-if redis.call('incr', KEYS[2]) == 1 then redis.call('pexpire', KEYS[2], ARGV[6]) end
+local sent = math.max(redis.call('pttl', KEYS[2]), 0) + ARGV[6]
+wait = sent - ARGV[5] * ARGV[6]
+if wait > 0 then return wait end
+redis.call('set', KEYS[2], '', 'px', sent)
 redis.call('hset', KEYS[1], 'code', ARGV[1], 'tries', ARGV[2])
 redis.call('pexpire', KEYS[1], ARGV[3])
 return 0`;
@@ -49,14 +54,14 @@ return 1`;
 /** 6-digit codes. Without Redis none can be sent or proved. */
 export function openCodes({ redis, config, log }: App) {
   const keyOf = ({ address, purpose }: Claim) => `chatpay:code:${purpose}:${address.key.toString("hex")}`;
-  const countOf = ({ address }: Claim) => `chatpay:codes:${address.key.toString("hex")}`;
+  const sentOf = ({ address, purpose }: Claim) => `chatpay:codes:${purpose}:${address.key.toString("hex")}`;
 
   const hashOf = (claim: Claim, code: string) =>
     keyedHash(config.hashSecret, "code", `${keyOf(claim)}:${code}`).toString("hex");
 
   async function run(script: string, claim: Claim, ...args: (string | number)[]): Promise<unknown> {
     try {
-      return await redis.eval(script, 2, keyOf(claim), countOf(claim), ...args);
+      return await redis.eval(script, 2, keyOf(claim), sentOf(claim), ...args);
     } catch (err) {
       log.warn({ err }, "Redis did not take a code");
       throw dependencyUnavailable("redis");
@@ -76,7 +81,8 @@ export function openCodes({ redis, config, log }: App) {
     async make(claim: Claim) {
       const code = String(randomInt(1_000_000)).padStart(6, "0");
       const now = Date.now();
-      const waitMs = await run(SEND, claim, hashOf(claim, code), TRIES_MAX, CODE_MS, RESEND_MS, SENT_MAX, SENT_MS);
+      const limits = [TRIES_MAX, CODE_MS, RESEND_MS, SENT_AT_ONCE_MAX, SENT_EVERY_MS];
+      const waitMs = await run(SEND, claim, hashOf(claim, code), ...limits);
       if (Number(waitMs) > 0) throw tooManyAttempts(Number(waitMs));
       return { code, expireTime: new Date(now + CODE_MS), resendTime: new Date(now + RESEND_MS) };
     },

@@ -1334,16 +1334,19 @@ export const AccountService: GenService<{
   /**
    * SendCode sends a 6-digit code that proves an address, by mail or SMS. A code lives 10 minutes, works
    * once and for one purpose, and stands 5 tries. The next for this address and purpose can be sent after
-   * 60 seconds, and 20 in 24 hours for all purposes together, until one is proved.
+   * 60 seconds; after 20 of which none was proved, one an hour.
    *
    * The answer is the same, after the same time, whether or not the address belongs to an account; its
    * owner is told in the message. For SIGN_UP and CHANGE_ADDRESS an address that has an account gets a
    * message that says so, without a code. For the other purposes an address that has none is sent
    * nothing: it may be anybody's, and nobody shall be pestered with mail or texts in our name.
    *
-   * A phone number is refused with DEPENDENCY_UNAVAILABLE where no text message service is set up.
+   * A phone number is refused with DEPENDENCY_UNAVAILABLE where no text message service is set up, with
+   * PHONE_NOT_SERVED if it is of a country that none are sent to, and with RATE_LIMITED when too many were
+   * asked for from one IP address in an hour; which does not depend on who has the number.
    *
-   * Errors: RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS, OVERLOADED; UNAVAILABLE DEPENDENCY_UNAVAILABLE;
+   * Errors: INVALID_ARGUMENT PHONE_NOT_SERVED; RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS, OVERLOADED;
+   * UNAVAILABLE DEPENDENCY_UNAVAILABLE;
    * PERMISSION_DENIED COUNTRY_NOT_ALLOWED for the purposes that are bound to a country.
    *
    * @generated from rpc chatpay.account.v1.AccountService.SendCode
