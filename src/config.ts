@@ -3,10 +3,14 @@ import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import ipaddr from "ipaddr.js";
 import { z } from "zod";
+import { isCallingCode } from "./sms.ts";
 
 /**
  * The environment as one typed object; nothing else reads it. Every wrong value is named in one message.
  */
+
+/** Korea's calling code. */
+const HOME_CODE = "82";
 
 const integer = z.coerce
   .number({ error: ({ code }) => (code === "invalid_type" ? "must be a whole number" : undefined) })
@@ -48,6 +52,12 @@ const countries = list.transform((parts, { addIssue }) => {
   const codes = parts.map((part) => part.toUpperCase());
   for (const code of codes) if (!isCountry(code)) addIssue(`"${code}" is no country; write two letters such as KR`);
   return new Set(codes);
+});
+
+const callingCodes = list.transform((parts, { addIssue }) => {
+  for (const part of parts)
+    if (part !== "*" && !isCallingCode(part)) addIssue(`"${part}" is no calling code; write one such as 82, or *`);
+  return new Set(parts.length === 0 ? [HOME_CODE] : parts);
 });
 
 const countryNames = new Intl.DisplayNames(["en"], { type: "region", fallback: "none" });
@@ -104,6 +114,8 @@ const environment = z.object({
   CHATPAY_LIMIT_OPERATOR: limit(5_000),
   /** Wrong credentials in a minute, of an IP address or an IPv6 network of 64 bits. */
   CHATPAY_LIMIT_FAILED_CREDENTIALS: limit(100),
+  /** Codes for phone numbers in an hour, of an IP address or an IPv6 network of 64 bits. */
+  CHATPAY_LIMIT_TEXTS: limit(20),
 
   /** Countries that people may sign up from, and sign in from, comma separated, as KR; everywhere if not set. */
   CHATPAY_COUNTRIES_SIGN_UP: countries,
@@ -142,6 +154,8 @@ const environment = z.object({
     .string()
     .regex(/^[0-9]{3,15}$/, "must be the digits of a number that is registered with SENS")
     .optional(),
+  /** The calling codes of the countries to whose numbers codes are texted, comma separated; `*` for all, Korea's if not set. */
+  CHATPAY_SMS_COUNTRIES: callingCodes,
   /** Above this many won a payment needs the payer's PIN; with 0 each does, and none if it is not set. */
   CHATPAY_PIN_ABOVE: z
     .string()
@@ -229,6 +243,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
       partner: values.CHATPAY_LIMIT_PARTNER,
       operator: values.CHATPAY_LIMIT_OPERATOR,
       failedCredentials: values.CHATPAY_LIMIT_FAILED_CREDENTIALS,
+      texts: values.CHATPAY_LIMIT_TEXTS,
     },
     countries: {
       signUp: values.CHATPAY_COUNTRIES_SIGN_UP,
@@ -260,7 +275,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
 function smsOf(values: z.infer<typeof environment>) {
   const [baseUrl, serviceId, accessKey, secretKey, from] = SMS.map((name) => values[name]);
   if (!baseUrl || !serviceId || !accessKey || !secretKey || !from) return undefined;
-  return { baseUrl, serviceId, accessKey, secretKey, from };
+  return { baseUrl, serviceId, accessKey, secretKey, from, countries: values.CHATPAY_SMS_COUNTRIES };
 }
 
 /** Without a source of countries nobody could come in; without a proxy that is trusted a header is no source. */

@@ -92,6 +92,9 @@ export const accountNotFound = (accountId: bigint | string) =>
 export const codeInvalid = () =>
   refusal(Code.InvalidArgument, Reason.CODE_INVALID, "the code is not valid, or not any more; ask for a new one");
 
+export const phoneNotServed = () =>
+  refusal(Code.InvalidArgument, Reason.PHONE_NOT_SERVED, "no text messages are sent to numbers of this country");
+
 export const addressTaken = () =>
   refusal(Code.AlreadyExists, Reason.ADDRESS_TAKEN, "this address has an account; sign in instead");
 

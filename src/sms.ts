@@ -55,10 +55,15 @@ const signatureOf = (secretKey: string, text: string) => createHmac("sha256", se
 /** The calling codes that have one or two digits; all others have three. */
 const SHORT_CODE = /^(?:[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58])/;
 
+const callingCodeOf = (digits: string) => SHORT_CODE.exec(digits)?.[0] ?? digits.slice(0, 3);
+
+/** Whether numbers may begin with it, and nothing less or more is the code. */
+export const isCallingCode = (text: string) => /^[1-9][0-9]*$/.test(text) && callingCodeOf(`${text}00`) === text;
+
 /** SENS takes the country apart from the number, which in Korea it wants as people dial it. */
 function partsOf(phone: string) {
   const digits = phone.slice(1);
-  const countryCode = SHORT_CODE.exec(digits)?.[0] ?? digits.slice(0, 3);
+  const countryCode = callingCodeOf(digits);
   const number = digits.slice(countryCode.length);
   return { countryCode, number: countryCode === "82" ? `0${number}` : number };
 }

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { expect, test } from "vitest";
+import { smsSettings } from "../sandbox/sms.ts";
 import { ConfigError, readConfig } from "../src/config.ts";
 import { makeDatabase, testEnvironment } from "./support/server.ts";
 
@@ -106,6 +107,20 @@ test("text messages need all of their settings, or none", () => {
   }
   const wrong = { CHATPAY_SMS_URL: "ftp://sens", CHATPAY_SMS_SERVICE_ID: "a/b", CHATPAY_SMS_FROM: "02-123" };
   expect(namesOf(problemsOf({ ...production, ...sms, ...wrong }))).toEqual(Object.keys(wrong).toSorted());
+});
+
+test("codes are texted to Korea, if nobody names other countries by their calling codes", () => {
+  const countriesOf = (CHATPAY_SMS_COUNTRIES: string) =>
+    readConfig({ ...production, ...smsSettings("https://sens.example"), CHATPAY_SMS_COUNTRIES }).sms?.countries;
+
+  expect(countriesOf("")).toEqual(new Set(["82"]));
+  expect(countriesOf("82, 1,852")).toEqual(new Set(["82", "1", "852"]));
+  expect(countriesOf("*")).toEqual(new Set(["*"]));
+  for (const wrong of ["KR", "+82", "8", "821", "12", "082", "82 1", "8521"]) {
+    expect(namesOf(problemsOf({ ...production, CHATPAY_SMS_COUNTRIES: wrong })), wrong).toEqual([
+      "CHATPAY_SMS_COUNTRIES",
+    ]);
+  }
 });
 
 test("no message repeats a secret", () => {

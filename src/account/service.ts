@@ -28,12 +28,14 @@ import { openIdentities } from "./identity.ts";
 import { openPins } from "./pin.ts";
 import { findAccount } from "./queries.ts";
 import { openSessions, type TokenPair } from "./sessions.ts";
+import { openTextGate } from "./texts.ts";
 
 export const accountService = (app: App): ServiceImpl<typeof AccountService> => {
   const sessions = openSessions(app);
   const cookies = openCookies(app.config);
   const accounts = openAccounts(app, sessions);
   const gate = openCountryGate(app);
+  const texts = openTextGate(app);
   const pins = openPins(app);
   const identities = openIdentities(app);
   const closing = openClosing(app, sessions);
@@ -44,14 +46,17 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
     purpose: CodePurpose,
     request: { email: string; phone: string; device: string; refreshCookie: boolean },
     context: HandlerContext,
-    enter: (by: Address) => Promise<AccountRow>,
+    enter: (by: Address, start: (account: AccountRow) => Promise<Started>) => Promise<Started>,
   ) {
     const { device, refreshCookie } = request;
     const by = address(request);
     if (refreshCookie) cookies.check(context);
     await gate.check(purpose, by, originOf(context), context.requestHeader);
-    const account = await enter(by);
-    const pair = await sessions.start(account, { device: device || agentOf(context), ip: originOf(context).ip });
+    const place = { device: device || agentOf(context), ip: originOf(context).ip };
+    const { account, pair } = await enter(by, async (owner) => ({
+      account: owner,
+      pair: await sessions.start(owner, place),
+    }));
     return { account: toAccount(account), tokens: handOver(pair, refreshCookie, context) };
   }
 
@@ -67,18 +72,22 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
     async sendCode(request, context) {
       const { purpose, language } = request;
       const to = address(request);
+      await texts.check(to, originOf(context).ip);
       await gate.check(purpose, to, originOf(context), context.requestHeader);
       const { expireTime, resendTime } = await accounts.sendCode(to, purpose, language);
       return { expireTime: timestampFromDate(expireTime), resendTime: timestampFromDate(resendTime) };
     },
 
-    signUp: (request, context) => signIn(CodePurpose.SIGN_UP, request, context, (by) => accounts.signUp(by, request)),
+    signUp: (request, context) =>
+      signIn(CodePurpose.SIGN_UP, request, context, async (by, start) => start(await accounts.signUp(by, request))),
 
     signIn: (request, context) =>
-      signIn(CodePurpose.SIGN_IN, request, context, (by) => accounts.signIn(by, request.password)),
+      signIn(CodePurpose.SIGN_IN, request, context, async (by, start) =>
+        start(await accounts.signIn(by, request.password)),
+      ),
 
     signInWithCode: (request, context) =>
-      signIn(CodePurpose.SIGN_IN, request, context, (by) => accounts.signInWithCode(by, request.code)),
+      signIn(CodePurpose.SIGN_IN, request, context, (by, start) => accounts.signInWithCode(by, request.code, start)),
 
     async resetPassword(request, context) {
       const { id } = await accounts.resetPassword(address(request), request.code, request.newPassword);
@@ -157,6 +166,12 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
     },
   };
 };
+
+/** Who has come in, and the session that they have. */
+interface Started {
+  account: AccountRow;
+  pair: TokenPair;
+}
 
 const DEVICE_MAX = 100;
 

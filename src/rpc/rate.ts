@@ -29,6 +29,8 @@ const WINDOWS_S = {
   operator: 10,
   /** Of an IP address or IPv6 network: credentials that turned out to be wrong. */
   failedCredentials: 60,
+  /** Of an IP address or IPv6 network: codes for phone numbers. */
+  texts: 3_600,
 };
 
 type Class = keyof typeof WINDOWS_S;
@@ -113,7 +115,15 @@ export function openRates({ redis, metrics, config }: RatesOptions) {
       wrong.set(markOf(authorization), true);
     },
   };
-  return { interceptor, guesses };
+
+  const texts = {
+    /** Counts a text message. Throws RATE_LIMITED when there were too many. Without an address nothing is counted. */
+    async count(ip: string) {
+      const waitMs = ip === "" ? 0 : ((await points.texts?.spend(networkOf(ip))) ?? 0);
+      if (waitMs > 0) throw refuse("texts", waitMs);
+    },
+  };
+  return { interceptor, guesses, texts };
 }
 
 function classOf({ kind }: Caller, method: DescMethod): Class {

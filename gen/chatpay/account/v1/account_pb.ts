@@ -1359,7 +1359,8 @@ export const AccountService: GenService<{
   /**
    * SignUp opens an account with its main wallet, and signs in. The code proves the address.
    * A refused password costs no code; nor does anything else that keeps a code from doing what it is
-   * for, here and in the other calls that take one.
+   * for, here and in the other calls that take one. An account that was opened stays, and its code is
+   * used, even if no answer comes: sign in then.
    *
    * Errors: INVALID_ARGUMENT CODE_INVALID, PASSWORD_TOO_SIMPLE; ALREADY_EXISTS ADDRESS_TAKEN, only
    * with the right code; PERMISSION_DENIED COUNTRY_NOT_ALLOWED; RESOURCE_EXHAUSTED OVERLOADED;
