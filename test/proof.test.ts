@@ -2,6 +2,7 @@ import { argon2, randomBytes, randomInt, randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { sql } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { AccountService, CodePurpose } from "../gen/chatpay/account/v1/account_pb.ts";
 import { ErrorInfoSchema, Reason } from "../gen/chatpay/error/v1/error_pb.ts";
@@ -349,6 +350,35 @@ test("A1: a code is as good as before when what it was for failed", async () => 
 
   await reset("another word");
   await signIn(phone, "another word");
+});
+
+test("A1: a code is as good as before when the session did not start", async () => {
+  const { address, account } = await signUp();
+  const code = await codeFor(address, SIGN_IN);
+  const { db, redis, config } = server.app;
+  const { key } = addressOf(config.hashSecret, { email: "", phone: "", ...address });
+  const isUsed = async () => !(await redis.hexists(`chatpay:code:${SIGN_IN}:${key.toString("hex")}`, "code"));
+
+  // Somebody sets another password while a session starts.
+  const passwordHash = await storedHash(account.id);
+  const refused = await db.transaction().execute(async (trx) => {
+    await trx.updateTable("account").set({ passwordHash: "" }).where("id", "=", BigInt(account.id)).execute();
+    const call = reasonOf(accounts().signInWithCode({ ...address, code }));
+    await expect.poll(isUsed).toBe(true);
+    await expect.poll(() => isWaitedFor(account.id), { timeout: 5_000 }).toBe(true);
+    return { call };
+  });
+  expect(await refused.call).toBe(Reason.SIGN_IN_FAILED);
+  await setStored(account.id, { passwordHash });
+
+  await accounts().signInWithCode({ ...address, code });
+
+  /** Whether somebody waits for the row of the account. */
+  async function isWaitedFor(accountId: string) {
+    const waiting = sql`select 1 from information_schema.innodb_trx
+      where trx_state = 'LOCK WAIT' and trx_query like ${`%\`account\`%${accountId}%`}`;
+    return (await waiting.execute(db)).rows.length > 0;
+  }
 });
 
 test("A1: without a text message service a number gets no code, and an address does", async () => {

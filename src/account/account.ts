@@ -94,9 +94,9 @@ export function openAccounts(app: App, sessions: Pick<ReturnType<typeof openSess
       return renewHash(account, password);
     },
 
-    /** Throws CODE_INVALID, also when no account has the address. */
-    signInWithCode: (address: Address, code: string): Promise<AccountRow> =>
-      codes.spend({ address, purpose: CodePurpose.SIGN_IN }, code, () => findProved(address)),
+    /** The code is used once the session has started. Throws CODE_INVALID, also when no account has the address. */
+    signInWithCode: <T>(address: Address, code: string, start: (account: AccountRow) => Promise<T>): Promise<T> =>
+      codes.spend({ address, purpose: CodePurpose.SIGN_IN }, code, async () => start(await findProved(address))),
 
     /** Sets a new password and ends all sessions. Throws CODE_INVALID, PASSWORD_TOO_SIMPLE. */
     async resetPassword(address: Address, code: string, password: string) {
