@@ -33,7 +33,7 @@ const page = ({
     padding: 1rem 1.25rem; margin: 0.75rem 0; }
   h2 { font-size: 1rem; margin: 0; }
   .about, header span { margin: 0; color: var(--soft); font-size: 0.85rem; }
-  pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0.75rem 0 0; font: inherit; }
+  pre { white-space: pre-wrap; overflow-wrap: anywhere; word-break: keep-all; margin: 0.75rem 0 0; font: inherit; }
   pre.bubble { display: inline-block; background: light-dark(#e8ecff, #2b3358); border-radius: 14px 14px 14px 4px;
     padding: 0.5rem 0.9rem; }
   a { color: inherit; }

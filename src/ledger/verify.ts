@@ -95,7 +95,7 @@ export async function* verifyBooks(databaseUrl: string, sources: PostingSource[]
     ];
     for (const { check, steps } of checks) {
       let rows = 0;
-      let toldMs = 0;
+      let toldMs = -Infinity;
       for await (const more of steps) {
         rows += more;
         if (performance.now() - toldMs > PROGRESS_MS) {
