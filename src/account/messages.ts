@@ -51,6 +51,7 @@ const toDo: Purposes = {
   [CodePurpose.RESET_PASSWORD]: "reset your password",
   [CodePurpose.CHANGE_ADDRESS]: "change your address",
   [CodePurpose.SET_PIN]: "set your payment PIN",
+  [CodePurpose.CONFIRM]: "confirm a change",
 };
 
 const NOTHING_TO_DO = "If it was you, there is nothing to do.";
@@ -61,7 +62,7 @@ const english: Writers = {
     paragraphs: [
       `This is your code to ${toDo[purpose]}:`,
       { code },
-      "It works once, for 10 minutes. Type it in where you asked for it and give it to nobody: nobody from ChatPay will ask you for it.",
+      "It works once, for 10 minutes. Type it in where you asked for it, and do not give it to anyone: ChatPay never asks you for it.",
       "If you did not ask for it, there is nothing to do. Nobody gets in without the code.",
     ],
     sms: `ChatPay: ${code} is your code to ${toDo[purpose]}, for 10 minutes. Tell nobody.`,
@@ -131,6 +132,7 @@ const what: Purposes = {
   [CodePurpose.RESET_PASSWORD]: "비밀번호 재설정",
   [CodePurpose.CHANGE_ADDRESS]: "연락처 변경",
   [CodePurpose.SET_PIN]: "결제 비밀번호 설정",
+  [CodePurpose.CONFIRM]: "계정 변경 확인",
 };
 
 const ALL_IS_WELL = "본인이 하신 일이라면 아무것도 하지 않으셔도 됩니다.";
