@@ -14,8 +14,8 @@ import { startServer, type TestServer } from "./support/server.ts";
 
 const PASSWORD = "correct horse battery";
 const MINUTE_MS = 60_000;
-const { SIGN_UP, SIGN_IN, RESET_PASSWORD, CHANGE_ADDRESS, SET_PIN } = CodePurpose;
-const PURPOSES = [SIGN_UP, SIGN_IN, RESET_PASSWORD, CHANGE_ADDRESS, SET_PIN];
+const { SIGN_UP, SIGN_IN, RESET_PASSWORD, CHANGE_ADDRESS, SET_PIN, CONFIRM } = CodePurpose;
+const PURPOSES = [SIGN_UP, SIGN_IN, RESET_PASSWORD, CHANGE_ADDRESS, SET_PIN, CONFIRM];
 
 const secrets = {
   CHATPAY_TOKEN_SECRET: randomBytes(32).toString("hex"),
@@ -536,14 +536,23 @@ test("A2: whoever is signed in guesses the password ten times, and closes the ad
   await signIn(address);
 });
 
-test("A2: an account without a password sets its first", async () => {
+test("A2: an account without a password sets its first with a code to an address that it has", async () => {
   const phone = newPhone();
   const { bearer } = await signUp(phone, { password: "" });
+  const { address: stranger } = await signUp();
+  const set = (proofCode: string, newPassword = PASSWORD) =>
+    reasonOf(accounts(bearer).changePassword({ newPassword, proofCode }));
+  const foreign = [await codeFor(stranger, CONFIRM), await codeFor(phone, SIGN_IN)];
+  const proofCode = await codeFor(phone, CONFIRM);
 
-  await accounts(bearer).changePassword({ newPassword: PASSWORD });
+  for (const code of ["", ...foreign]) expect(await set(code)).toBe(Reason.CODE_INVALID);
+  expect(await reasonOf(signIn(phone))).toBe(Reason.SIGN_IN_FAILED);
+  // A refused password costs no code.
+  expect(await set(proofCode, phone.phone)).toBe(Reason.PASSWORD_TOO_SIMPLE);
+  expect(await set(proofCode)).toBeUndefined();
 
   await signIn(phone);
-  expect(await reasonOf(accounts(bearer).changePassword({ newPassword: "another word" }))).toBe(Reason.SIGN_IN_FAILED);
+  expect(await set(proofCode, "another word")).toBe(Reason.SIGN_IN_FAILED);
 });
 
 test("A2: a new password and the end of the sessions are one commit", async () => {
@@ -633,19 +642,35 @@ test("A2: a number beside the address signs in as well, and both are told of a c
 
 test("A2: changing the address needs the password, if there is one, and a refused one costs no code", async () => {
   const { bearer } = await signUp();
-  const { bearer: withoutPassword } = await signUp(newPhone(), { password: "" });
-  const [first, second] = [newEmail(), newEmail()];
+  const first = newEmail();
   const code = await codeFor(first, CHANGE_ADDRESS);
   const change = (password: string) => accounts(bearer).changeAddress({ ...first, code, password });
 
   expect(await reasonOf(change(""))).toBe(Reason.SIGN_IN_FAILED);
   expect(await reasonOf(change("not it"))).toBe(Reason.SIGN_IN_FAILED);
   expect((await change(PASSWORD)).account).toMatchObject(first);
-  const answer = await accounts(withoutPassword).changeAddress({
-    ...second,
-    code: await codeFor(second, CHANGE_ADDRESS),
-  });
-  expect(answer.account).toMatchObject(second);
+});
+
+test("A2: without a password, changing the address needs a code to one that the account has already", async () => {
+  const phone = newPhone();
+  const { bearer, account } = await signUp(phone, { password: "" });
+  const wanted = newEmail();
+  const code = await codeFor(wanted, CHANGE_ADDRESS);
+  const change = (proofCode: string, to: Address = wanted, by = code) =>
+    accounts(bearer).changeAddress({ ...to, code: by, proofCode });
+  const proofCode = await codeFor(phone, CONFIRM);
+
+  for (const wrong of ["", code]) expect(await reasonOf(change(wrong))).toBe(Reason.CODE_INVALID);
+  expect((await getOwn(bearer)).account).toEqual(account);
+  // The wrong one of two codes costs not the other.
+  expect(await reasonOf(change(proofCode, wanted, code === "000000" ? "000001" : "000000"))).toBe(Reason.CODE_INVALID);
+  expect((await change(proofCode)).account).toMatchObject({ ...phone, ...wanted });
+
+  // Now each of the two will do.
+  const next = newPhone();
+  const toNext = await codeFor(next, CHANGE_ADDRESS);
+  expect(await reasonOf(change(proofCode, next, toNext))).toBe(Reason.CODE_INVALID);
+  expect((await change(await codeFor(wanted, CONFIRM), next, toNext)).account).toMatchObject({ ...wanted, ...next });
 });
 
 test("A2: an address of another account is refused to whoever proved it, also when both come at once", async () => {

@@ -28,10 +28,24 @@ export function openAccounts(app: App, sessions: Pick<ReturnType<typeof openSess
     return account;
   }
 
-  /** Somebody who is signed in shows that they know the password, if there is one. */
-  async function provePassword({ id, passwordHash }: AccountRow, password: string) {
-    if (passwordHash === "") return;
+  /**
+   * Does what somebody who is signed in may do only if they also know the password or, where there is none, read what
+   * is sent to an address of the account: a session may be stolen.
+   */
+  async function asOwner<T>(
+    account: AccountRow,
+    { password, proofCode }: OwnerProof,
+    work: () => Promise<T>,
+  ): Promise<T> {
+    const { id, passwordHash, emailKey, phoneKey } = account;
+    if (passwordHash === "") {
+      if (proofCode === "") throw codeInvalid();
+      const keys = [emailKey, phoneKey].filter((key) => key !== null);
+      const claims = keys.map((key) => ({ address: { key }, purpose: CodePurpose.CONFIRM }));
+      return codes.spendOne(claims, proofCode, work);
+    }
     await attempts.guard({ accountId: id }, async () => (await verifyPassword(password, passwordHash)) || undefined);
+    return work();
   }
 
   /** A password whose hash was made at another cost is hashed again, now that it is known. */
@@ -114,22 +128,24 @@ export function openAccounts(app: App, sessions: Pick<ReturnType<typeof openSess
       return account;
     },
 
-    /** Sets a new password and ends all other sessions. Throws SIGN_IN_FAILED, PASSWORD_TOO_SIMPLE, TOO_MANY_ATTEMPTS. */
-    async changePassword({ accountId, sessionId }: Person, before: string, after: string) {
+    /** Sets a new password and ends all other sessions. Throws SIGN_IN_FAILED, CODE_INVALID, PASSWORD_TOO_SIMPLE, TOO_MANY_ATTEMPTS. */
+    async changePassword({ accountId, sessionId }: Person, proof: OwnerProof, after: string) {
       const account = await getOpen(accountId);
-      await provePassword(account, before);
-      checkPassword(after, account);
-      // Whoever has set another meanwhile came first.
-      await replacePassword(account, await hashPassword(after), signInFailed, sessionId);
+      await asOwner(account, proof, async () => {
+        checkPassword(after, account);
+        // Whoever has set another meanwhile came first.
+        await replacePassword(account, await hashPassword(after), signInFailed, sessionId);
+      });
       messenger.tell(account, { is: "password_changed" });
     },
 
     /** Throws CODE_INVALID, ADDRESS_TAKEN, SIGN_IN_FAILED, TOO_MANY_ATTEMPTS. */
-    async changeAddress({ accountId }: Person, address: Address, code: string, password: string): Promise<AccountRow> {
+    async changeAddress({ accountId }: Person, proof: OwnerProof, address: Address, code: string): Promise<AccountRow> {
       const before = await getOpen(accountId);
-      await provePassword(before, password);
       const claim = { address, purpose: CodePurpose.CHANGE_ADDRESS };
-      const { value } = await codes.spend(claim, code, () => lane.submit(changeAddress(accountId, address)));
+      const { value } = await asOwner(before, proof, () =>
+        codes.spend(claim, code, () => lane.submit(changeAddress(accountId, address))),
+      );
       if (!hasAddress(before, address)) {
         const message: Message = { is: "address_changed", kind: address.kind };
         messenger.tell({ ...before, email: "" }, message);
@@ -152,6 +168,14 @@ export function openAccounts(app: App, sessions: Pick<ReturnType<typeof openSess
     if (account?.state !== Account_State.OPEN) throw codeInvalid();
     return account;
   }
+}
+
+/** What an owner knows beside a session. */
+interface OwnerProof {
+  /** Empty where there is none. */
+  password: string;
+  /** Where there is no password; else it does not count. */
+  proofCode: string;
 }
 
 export interface NewPerson {

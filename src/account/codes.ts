@@ -68,12 +68,27 @@ export function openCodes({ redis, config, log }: App) {
     }
   }
 
-  /** Uses the code up: of many who prove it at once, one succeeds. */
-  async function prove(claim: Claim, code: string) {
+  /** Uses the code up, if it is the right one: of many who prove it at once, one succeeds. */
+  async function isProved(claim: Claim, code: string): Promise<boolean> {
     const stored = await run(TRY, claim);
     const given = hashOf(claim, code);
-    if (typeof stored !== "string" || !timingSafeEqual(Buffer.from(stored), Buffer.from(given))) throw codeInvalid();
-    if ((await run(USE, claim, stored)) === 0) throw codeInvalid();
+    if (typeof stored !== "string" || !timingSafeEqual(Buffer.from(stored), Buffer.from(given))) return false;
+    return (await run(USE, claim, stored)) !== 0;
+  }
+
+  async function proveOne(claims: Claim[], code: string): Promise<Claim> {
+    for (const claim of claims) if (await isProved(claim, code)) return claim;
+    throw codeInvalid();
+  }
+
+  async function spendOne<T>(claims: Claim[], code: string, work: () => Promise<T>): Promise<T> {
+    const claim = await proveOne(claims, code);
+    try {
+      return await work();
+    } catch (error) {
+      await run(RESTORE, claim, hashOf(claim, code)).catch(() => undefined);
+      throw error;
+    }
   }
 
   return {
@@ -88,14 +103,9 @@ export function openCodes({ redis, config, log }: App) {
     },
 
     /** Does what the code is needed for. The code is used, unless that fails: then it is as good as before. Throws CODE_INVALID. */
-    async spend<T>(claim: Claim, code: string, work: () => Promise<T>): Promise<T> {
-      await prove(claim, code);
-      try {
-        return await work();
-      } catch (error) {
-        await run(RESTORE, claim, hashOf(claim, code)).catch(() => undefined);
-        throw error;
-      }
-    },
+    spend: <T>(claim: Claim, code: string, work: () => Promise<T>): Promise<T> => spendOne([claim], code, work),
+
+    /** The same with a code that proves any of the claims. */
+    spendOne,
   };
 }

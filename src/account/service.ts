@@ -123,14 +123,14 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
       return { ended: await sessions.endAll(accountId, sessionId) };
     },
 
-    async changePassword({ password, newPassword }, context) {
-      await accounts.changePassword(personOf(context), password, newPassword);
+    async changePassword(request, context) {
+      await accounts.changePassword(personOf(context), request, request.newPassword);
       return {};
     },
 
     async changeAddress(request, context) {
-      const { code, password } = request;
-      return { account: toAccount(await accounts.changeAddress(personOf(context), address(request), code, password)) };
+      const account = await accounts.changeAddress(personOf(context), request, address(request), request.code);
+      return { account: toAccount(account) };
     },
 
     async setPin(request, context) {
