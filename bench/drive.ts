@@ -1,6 +1,10 @@
+import { setTimeout as sleep } from "node:timers/promises";
+
 /** How hard and how long. */
 export interface Load {
   inFlight: number;
+  /** Begin so many calls a second, each at its time, whatever becomes of those before; then `inFlight` says nothing. */
+  perSecond?: number;
   warmupMs: number;
   measureMs: number;
   /** How long a client waits when it was refused. */
@@ -34,14 +38,15 @@ export interface Latency {
 export const ONE: Answer = { made: 1 };
 
 /**
- * Keeps `inFlight` calls open, a new one as soon as one is answered. What is answered before the warm-up is
- * over or after the end is not measured, but counted all the same.
+ * Keeps `inFlight` calls open, a new one as soon as one is answered, or begins `perSecond`. What is answered before the
+ * warm-up is over or after the end is not measured, but counted all the same.
  */
 export async function drive(
-  { inFlight, warmupMs, measureMs, pauseMs }: Load,
+  { inFlight, perSecond, warmupMs, measureMs, pauseMs }: Load,
   call: () => Promise<Answer>,
 ): Promise<Outcome> {
-  const begin = performance.now() + warmupMs;
+  const start = performance.now();
+  const begin = start + warmupMs;
   const end = begin + measureMs;
   const tookMs: number[] = [];
   const refusedMs: number[] = [];
@@ -49,26 +54,38 @@ export async function drive(
   let made = 0;
   let measured = 0;
 
+  /** Makes a call that was due at a time, from which it is measured. */
+  async function callOnce(dueAt: number): Promise<Answer> {
+    const answer = await call();
+    const now = performance.now();
+    const counts = now >= begin && now < end;
+    made += answer.made;
+    if (counts) measured += answer.made;
+    if (answer.refusal !== undefined) refusals[answer.refusal] = (refusals[answer.refusal] ?? 0) + 1;
+    if (counts) (answer.refusal === undefined ? tookMs : refusedMs).push(now - dueAt);
+    return answer;
+  }
+
   async function client() {
-    for (let start = performance.now(); start < end; start = performance.now()) {
-      const answer = await call();
-      const now = performance.now();
-      const counts = now >= begin && now < end;
-      made += answer.made;
-      if (counts) measured += answer.made;
-      if (answer.refusal === undefined) {
-        if (counts) tookMs.push(now - start);
-        continue;
-      }
-      refusals[answer.refusal] = (refusals[answer.refusal] ?? 0) + 1;
-      if (counts) refusedMs.push(now - start);
-      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    for (let now = start; now < end; now = performance.now()) {
+      const { refusal } = await callOnce(now);
+      if (refusal !== undefined) await sleep(pauseMs);
     }
   }
 
-  await Promise.all(Array.from({ length: inFlight }, client));
-  const perSecond = (measured * 1000) / measureMs;
-  return { made, perSecond, latency: latencyOf(tookMs), refusals, refusedLatency: latencyOf(refusedMs) };
+  async function clock(everyMs: number) {
+    const calls: Promise<Answer>[] = [];
+    for (let dueAt = start; dueAt < end; dueAt += everyMs) {
+      while (performance.now() < dueAt) await sleep(1);
+      calls.push(callOnce(dueAt));
+    }
+    await Promise.all(calls);
+  }
+
+  if (perSecond) await clock(1000 / perSecond);
+  else await Promise.all(Array.from({ length: inFlight }, client));
+  const reached = (measured * 1000) / measureMs;
+  return { made, perSecond: reached, latency: latencyOf(tookMs), refusals, refusedLatency: latencyOf(refusedMs) };
 }
 
 function latencyOf(tookMs: number[]): Latency {

@@ -11,12 +11,13 @@ import { million } from "./parts/million.ts";
 import { overload } from "./parts/overload.ts";
 import { speed, TITLES } from "./parts/speed.ts";
 import { start } from "./parts/start.ts";
+import { storm } from "./parts/storm.ts";
 import { verify } from "./parts/verify.ts";
 import { goalsTable, reaches, type Section, sectionText, tableText } from "./report.ts";
 import { DATA, FULL, MYSQL_FLAGS, QUICK, type Settings } from "./settings.ts";
 import { workloadsOf } from "./workloads.ts";
 
-const PARTS: Record<string, Part> = { speed, latency, million, big, start, overload, verify };
+const PARTS: Record<string, Part> = { speed, latency, million, big, start, overload, verify, storm };
 const WORKLOADS = workloadsOf(2).map(({ name }) => name);
 const README = join(import.meta.dirname, "README.md");
 /** What stands between them in the README is written by `--save`. */

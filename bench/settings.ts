@@ -41,6 +41,8 @@ export interface Settings {
   starts: number;
   /** Callers whose credentials are verified, how often in each round, and look-ups of sessions. */
   verify: { people: number; calls: number; rounds: number; lookUps: number };
+  /** Transfers and sign-ins that begin each second, and the people who sign in. */
+  storm: { transfers: number; signIns: number; people: number; rounds: number; measureMs: number };
   /** The server takes so many calls at a time, and is called by `factor` times as many clients. */
   overload: { inFlight: number; factor: number; retryMs: number; measureMs: number };
 }
@@ -63,6 +65,7 @@ export const FULL: Settings = {
   big: { wallets: 1_000_000, transfers: 5_000_000, rounds: 5, measureMs: 15_000 },
   starts: 5,
   verify: { people: 1_000, calls: 1_000_000, rounds: 5, lookUps: 20_000 },
+  storm: { transfers: 500, signIns: 50, people: 1_000, rounds: 3, measureMs: 20_000 },
   overload: { inFlight: 200, factor: 10, retryMs: 500, measureMs: 30_000 },
 };
 
@@ -81,5 +84,6 @@ export const QUICK: Settings = {
   big: { wallets: 20_000, transfers: 50_000, rounds: 1, measureMs: 1_000 },
   starts: 1,
   verify: { people: 200, calls: 100_000, rounds: 3, lookUps: 2_000 },
+  storm: { transfers: 2000, signIns: 50, people: 100, rounds: 1, measureMs: 5_000 },
   overload: { inFlight: 100, factor: 10, retryMs: 500, measureMs: 4_000 },
 };

@@ -6,6 +6,7 @@ import type { Settings } from "../settings.ts";
 
 /** A contestant that is a whole server, called by another process. */
 export interface ServedContestant extends Contestant {
+  connectPort: number;
   memory(): Promise<Memory>;
 }
 
@@ -40,6 +41,7 @@ async function open(
   const generator = await startGenerator({ door, port, key, people: arena.people, connections, batchSize });
   return {
     inFlight,
+    connectPort: server.connectPort,
     run: ({ name }, load) => generator.run({ workload: name, load }),
     memory: server.memory,
     async close() {
