@@ -469,7 +469,7 @@ test("O4: no refusal repeats a secret", () => {
 
 test("O4: an answer to malformed JSON repeats no value of it", async () => {
   const again = await startServer();
-  const answers = await Promise.all(
+  const texts = await Promise.all(
     ['{"password":987654321}', '{"password":["987654321"]}', '{"password":987654321', '{"password":987654321}}'].map(
       (body) =>
         fetch(`${again.baseUrl}/chatpay.account.v1.AccountService/SignIn`, {
@@ -481,7 +481,7 @@ test("O4: an answer to malformed JSON repeats no value of it", async () => {
   );
   await again.stop();
 
-  for (const answer of answers) {
+  for (const answer of texts) {
     expect(JSON.parse(answer)).toMatchObject({ code: "invalid_argument" });
     expect(answer).not.toContain("87654");
   }
