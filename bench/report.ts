@@ -60,3 +60,4 @@ export const milliseconds = (value: number) => `${value.toFixed(2)} ms`;
 export const seconds = (value: number) => `${value.toFixed(2)} s`;
 export const megabytes = (bytes: number) => `${Math.round(bytes / 1_000_000)} MB`;
 export const bytes = (value: number) => `${Math.round(value)} B`;
+export const percent = (share: number) => `${Math.round(100 * share)} %`;

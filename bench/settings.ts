@@ -65,7 +65,7 @@ export const FULL: Settings = {
   big: { wallets: 1_000_000, transfers: 5_000_000, rounds: 5, measureMs: 15_000 },
   starts: 5,
   verify: { people: 1_000, calls: 1_000_000, rounds: 5, lookUps: 20_000 },
-  storm: { transfers: 500, signIns: 50, people: 1_000, rounds: 3, measureMs: 20_000 },
+  storm: { transfers: 500, signIns: 50, people: 1_000, rounds: 5, measureMs: 8_000 },
   overload: { inFlight: 200, factor: 10, retryMs: 500, measureMs: 30_000 },
 };
 
@@ -84,6 +84,6 @@ export const QUICK: Settings = {
   big: { wallets: 20_000, transfers: 50_000, rounds: 1, measureMs: 1_000 },
   starts: 1,
   verify: { people: 200, calls: 100_000, rounds: 3, lookUps: 2_000 },
-  storm: { transfers: 2000, signIns: 50, people: 100, rounds: 1, measureMs: 5_000 },
+  storm: { transfers: 500, signIns: 50, people: 100, rounds: 1, measureMs: 3_000 },
   overload: { inFlight: 100, factor: 10, retryMs: 500, measureMs: 4_000 },
 };
