@@ -1,4 +1,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { type IncomingMessage, request } from "node:http";
+import { text } from "node:stream/consumers";
 import { openAccount } from "../../src/account/account.ts";
 import { addressOf } from "../../src/account/address.ts";
 import { hashPassword } from "../../src/account/passwords.ts";
@@ -11,6 +14,7 @@ import { count, milliseconds, percent, type Section, times } from "../report.ts"
 import { workloadOf } from "../workloads.ts";
 
 const SIGN_IN = "/chatpay.account.v1.AccountService/SignIn";
+const JSON_BODY = { "content-type": "application/json" };
 const OVERLOADED = "overloaded";
 
 /** Transfers at a steady rate, without and with many people who sign in meanwhile. */
@@ -89,15 +93,18 @@ async function openCrowd(arena: Arena, hashSecret: Buffer, people: number) {
   return {
     async signIn(connectPort: number): Promise<Answer> {
       turn = (turn + 1) % people;
-      const answer = await fetch(`http://127.0.0.1:${connectPort}${SIGN_IN}`, {
+      const body = JSON.stringify({ email: emails[turn], password });
+      // Each comes on a connection of their own.
+      const call = request(`http://127.0.0.1:${connectPort}${SIGN_IN}`, {
         method: "POST",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify({ email: emails[turn], password }),
+        headers: JSON_BODY,
+        agent: false,
       });
-      const text = await answer.text();
-      if (answer.ok) return ONE;
+      const [answer] = (await once(call.end(body), "response")) as [IncomingMessage];
+      const said = await text(answer);
+      if (answer.statusCode === 200) return ONE;
       // Whoever comes when too many wait is told so. Nothing else may happen.
-      if (!text.includes("REASON_OVERLOADED")) throw new Error(`a sign-in was refused: ${text}`);
+      if (!said.includes("REASON_OVERLOADED")) throw new Error(`a sign-in was refused: ${said}`);
       return { made: 0, refusal: OVERLOADED };
     },
   };

@@ -1,5 +1,6 @@
 import { type Argon2Parameters, randomBytes, timingSafeEqual } from "node:crypto";
 import { once } from "node:events";
+import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { passwordTooSimple } from "../errors.ts";
 import type { Recipient } from "./messenger.ts";
@@ -10,12 +11,15 @@ const COST = { memory: 19_456, passes: 2, parallelism: 1 };
 const HASH_BYTES = 32;
 const SALT_BYTES = 16;
 
+/** Low priority is heard within a process only: MySQL on the same machine needs cores that hash nothing. */
+const HALF_OF_CORES = Math.max(1, Math.floor(availableParallelism() / 2));
+
 /**
  * Each is hashed in turns of its own, so that whoever pays does not wait behind strangers who sign in, nor is refused
- * because of them. So three threads hash at most.
+ * because of them. So there is one thread more than half of the cores at most.
  */
 const TURNS = {
-  password: openTurns({ running: 2, waiting: 100, retryAfterMs: 1_000 }),
+  password: openTurns({ running: HALF_OF_CORES, waiting: 100, retryAfterMs: 1_000 }),
   pin: openTurns({ running: 1, waiting: 100, retryAfterMs: 1_000 }),
 };
 type Kind = keyof typeof TURNS;
