@@ -334,8 +334,8 @@ test("A9: a try that could not be judged does not count", async () => {
 test("A9: whoever pays does not wait behind strangers who sign in", async () => {
   const alice = await openMember({ balance: 5_000n, pin: PIN });
   const bob = await openWallet(server);
-  // As many as may run and wait.
-  let signingIn = 102;
+  // As many as may wait, and one that runs on the smallest machine.
+  let signingIn = 101;
   const strangers = Array.from({ length: signingIn }, async () => {
     await hashPassword("a stranger's");
     signingIn -= 1;
