@@ -1,11 +1,11 @@
 import { createPrivateKey, generateKeyPairSync, randomBytes, randomUUID } from "node:crypto";
-import { readdir } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { availableParallelism, constants, getPriority, platform } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { Redis } from "ioredis";
 import { decodeJwt, decodeProtectedHeader, type JWTHeaderParameters, type JWTPayload, SignJWT } from "jose";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { AccountService, CodePurpose } from "../gen/chatpay/account/v1/account_pb.ts";
 import { ErrorInfoSchema, Reason } from "../gen/chatpay/error/v1/error_pb.ts";
 import { RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
@@ -360,13 +360,31 @@ test("a password is the same in composed and decomposed letters", async () => {
 
 const HASHED_AT_ONCE = Math.max(1, Math.floor(availableParallelism() / 2));
 
-test.runIf(platform() === "linux")("A2: passwords are hashed by threads that yield to all others", async () => {
+test.runIf(platform() === "linux")("A2: passwords are hashed by processes that yield to all others", async () => {
   await Promise.all(Array.from({ length: 2 * HASHED_AT_ONCE }, () => hashPassword(PASSWORD)));
 
-  const priorities = (await readdir("/proc/self/task")).map((threadId) => getPriority(Number(threadId)));
+  const priorities = (await childrenOf(process.pid)).map((pid) => getPriority(pid));
   expect(priorities.filter((priority) => priority === constants.priority.PRIORITY_LOW)).toHaveLength(HASHED_AT_ONCE);
   expect(getPriority()).toBe(constants.priority.PRIORITY_NORMAL);
 });
+
+test.runIf(platform() === "linux")(
+  "A2: a process that hashes may die, and the next password starts another",
+  async () => {
+    await hashPassword(PASSWORD);
+    for (const pid of await childrenOf(process.pid)) {
+      if (getPriority(pid) === constants.priority.PRIORITY_LOW) process.kill(pid, "SIGKILL");
+    }
+
+    await vi.waitFor(async () => expect(await verifyPassword(PASSWORD, await hashPassword(PASSWORD))).toBe(true));
+  },
+);
+
+async function childrenOf(pid: number): Promise<number[]> {
+  const threads = await readdir(`/proc/${pid}/task`);
+  const lists = await Promise.all(threads.map((id) => readFile(`/proc/${pid}/task/${id}/children`, "utf8")));
+  return lists.flatMap((list) => list.split(" ").filter(Boolean).map(Number));
+}
 
 test("more passwords than can wait are refused at once", async () => {
   const outcomes = await Promise.all(

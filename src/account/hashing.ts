@@ -1,16 +1,23 @@
-import { type Argon2Parameters, argon2Sync } from "node:crypto";
-import { readlinkSync } from "node:fs";
-import { constants, platform, setPriority } from "node:os";
-import { parentPort } from "node:worker_threads";
+import { argon2Sync } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { constants, setPriority } from "node:os";
+import { platform } from "node:process";
 
-/** A thread that hashes passwords, one after the other. See `derive` in passwords.ts. */
+/** A process that hashes passwords, one after the other. See `deriveKey` in passwords.ts. */
 
-// Only Linux has priorities for threads. Elsewhere this one competes with all others.
-if (platform() === "linux") {
-  const [threadId] = /\d+$/.exec(readlinkSync("/proc/thread-self")) ?? [];
-  setPriority(Number(threadId), constants.priority.PRIORITY_LOW);
+setPriority(constants.priority.PRIORITY_LOW);
+if (platform === "linux") {
+  // Linux shares processors out among sessions before it looks at priorities, and this process leads one of its own.
+  try {
+    writeFileSync("/proc/self/autogroup", String(constants.priority.PRIORITY_LOW));
+  } catch {
+    // The kernel has no such groups, or the container does not show them; then the priority alone counts.
+  }
 }
 
-parentPort?.on("message", (parameters: Argon2Parameters) => {
-  parentPort?.postMessage(argon2Sync("argon2id", parameters));
+process.on("message", (parameters: Parameters<typeof argon2Sync>[1]) => {
+  process.send?.(argon2Sync("argon2id", parameters));
 });
+// It stays for as long as somebody may ask, and no longer.
+process.channel?.ref();
+process.on("disconnect", () => process.exit());

@@ -1,7 +1,6 @@
+import { type ChildProcess, fork } from "node:child_process";
 import { type Argon2Parameters, randomBytes, timingSafeEqual } from "node:crypto";
-import { once } from "node:events";
 import { availableParallelism } from "node:os";
-import { Worker } from "node:worker_threads";
 import { passwordTooSimple } from "../errors.ts";
 import type { Recipient } from "./messenger.ts";
 import { openTurns } from "./turns.ts";
@@ -11,12 +10,12 @@ const COST = { memory: 19_456, passes: 2, parallelism: 1 };
 const HASH_BYTES = 32;
 const SALT_BYTES = 16;
 
-/** Low priority is heard within a process only: MySQL on the same machine needs cores that hash nothing. */
+/** Where nothing hears of priorities, half of the cores hash nothing. */
 const HALF_OF_CORES = Math.max(1, Math.floor(availableParallelism() / 2));
 
 /**
  * Each is hashed in turns of its own, so that whoever pays does not wait behind strangers who sign in, nor is refused
- * because of them. So there is one thread more than half of the cores at most.
+ * because of them. So there is one process more than half of the cores at most.
  */
 const TURNS = {
   password: openTurns({ running: HALF_OF_CORES, waiting: 100, retryAfterMs: 1_000 }),
@@ -24,21 +23,49 @@ const TURNS = {
 };
 type Kind = keyof typeof TURNS;
 
-const idle: Worker[] = [];
+const HASHING = new URL("hashing.ts", import.meta.url);
+const idle = new Set<ChildProcess>();
 
 /**
- * A hash takes a core for 25 ms, so it runs in a thread of its own with the lowest priority: whoever moves money does not
- * wait for those who sign in. Node's own threads for such work have no lower priority, and others need them.
+ * A hash takes a core for 25 ms and fills 19 MiB, so it is made in a process of its own that yields to all others: whoever
+ * moves money, in this process or in MySQL beside it, does not wait for those who sign in. A thread yields only to this
+ * process, and holds up its memory while it fills its own.
  */
-async function deriveKey(parameters: Argon2Parameters): Promise<Buffer> {
-  const worker = idle.pop() ?? new Worker(new URL("hashing.ts", import.meta.url));
-  worker.ref();
-  worker.postMessage(parameters);
-  // A thread that fails is gone, and not among the idle.
-  const [hash] = (await once(worker, "message")) as [Uint8Array];
-  worker.unref();
-  idle.push(worker);
-  return Buffer.from(hash);
+function deriveKey(parameters: Argon2Parameters): Promise<Buffer> {
+  const [free] = idle;
+  const child = free ?? startHashing();
+  idle.delete(child);
+  keepAlive(child, true);
+  return new Promise((resolve, reject) => {
+    const lost = (why: unknown) => reject(new Error("a process that hashes passwords was lost", { cause: why }));
+    child.once("exit", lost).once("error", lost);
+    child.once("message", (hash) => {
+      child.off("exit", lost).off("error", lost);
+      keepAlive(child, false);
+      idle.add(child);
+      resolve(Buffer.from(hash as Uint8Array));
+    });
+    child.send(parameters);
+  });
+}
+
+function startHashing(): ChildProcess {
+  // It leads a session, which Ctrl-C does not reach; it ends when this process has.
+  const child = fork(HASHING, {
+    detached: true,
+    serialization: "advanced",
+    stdio: ["ignore", "ignore", "inherit", "ipc"],
+  });
+  child.on("exit", () => idle.delete(child)).on("error", () => idle.delete(child));
+  return child;
+}
+
+/** Whether this process waits for the other before it ends. */
+function keepAlive(child: ChildProcess, alive: boolean) {
+  if (alive) child.ref();
+  else child.unref();
+  if (alive) child.channel?.ref();
+  else child.channel?.unref();
 }
 
 const derive = (kind: Kind, password: string, parameters: Omit<Argon2Parameters, "message">): Promise<Buffer> =>
