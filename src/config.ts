@@ -74,6 +74,43 @@ const secret = z
   .regex(/^[0-9a-fA-F]{64}$/, "must be 64 hexadecimal digits; make one with: openssl rand -hex 32")
   .transform((text) => Buffer.from(text, "hex"));
 
+/** So much may be drawn from banks in a day where a tier says nothing else. */
+const DRAW_DAY = 3_000_000;
+const won = z.number().int().min(0).max(1_000_000_000_000).transform(BigInt);
+const tier = z.strictObject({
+  /** Drawn from banks in a day. */
+  drawDay: won.default(BigInt(DRAW_DAY)),
+  /** Sent in one transfer, in a day, and in a day to people who were never sent anything before. */
+  sendOnce: won.optional(),
+  sendDay: won.optional(),
+  sendStrangersDay: won.optional(),
+  /** What a main wallet may hold after it was topped up or sent something. */
+  balance: won.optional(),
+});
+/** What an account may move, in the minor unit; what is left out has no limit. */
+export type Limits = z.output<typeof tier>;
+
+/** Names and limits as JSON. The first is everybody's, until an operator says otherwise. */
+const tiers = z
+  .string()
+  .default('{"standard":{}}')
+  .transform((text, { addIssue }): ReadonlyMap<string, Limits> => {
+    const parsed = z
+      .record(z.string().regex(/^[a-z][a-z0-9_]{0,31}$/), tier)
+      .refine((named) => Object.keys(named).length > 0)
+      .safeParse(jsonOf(text));
+    if (!parsed.success) addIssue('must be JSON such as {"standard":{"drawDay":3000000},"plus":{"sendDay":5000000}}');
+    return new Map(Object.entries(parsed.data ?? {}));
+  });
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 /** The services that may run apart, in servers of their own. */
 const ROLES = ["account", "money"] as const;
 export type Role = (typeof ROLES)[number];
@@ -162,6 +199,36 @@ const environment = z.object({
     .regex(/^[0-9]{1,18}$/, "must be an amount in won")
     .transform(BigInt)
     .optional(),
+  /** What accounts may move: names with limits, as JSON. */
+  CHATPAY_TIERS: tiers,
+  /** KFTC open banking, https://openapi.openbanking.or.kr: all of it, or none and nobody links a bank. */
+  CHATPAY_OPENBANKING_URL: url("http", "https").optional(),
+  CHATPAY_OPENBANKING_CLIENT_ID: z.string().optional(),
+  CHATPAY_OPENBANKING_CLIENT_SECRET: z.string().optional(),
+  /** The institution code, with which every bank_tran_id begins. */
+  CHATPAY_OPENBANKING_INSTITUTION: z
+    .string()
+    .regex(/^[A-Z0-9]{10}$/, "must be the ten characters of an institution code")
+    .optional(),
+  /** The page that people come back to from their consent, as it is registered. */
+  CHATPAY_OPENBANKING_REDIRECT_URL: url("http", "https").optional(),
+  /** The account that collects what is drawn and pays what is sent, as it is registered: bank, number, holder. */
+  CHATPAY_OPENBANKING_BANK_CODE: z
+    .string()
+    .regex(/^[0-9]{3}$/, "must be the three digits of a bank")
+    .optional(),
+  CHATPAY_OPENBANKING_ACCOUNT: z
+    .string()
+    .regex(/^[0-9]{1,16}$/, "must be the digits of an account number")
+    .optional(),
+  CHATPAY_OPENBANKING_HOLDER: z.string().min(1).max(20).optional(),
+  CHATPAY_OPENBANKING_PASS_PHRASE: z.string().min(1).max(128).optional(),
+  /** How long one call may take. */
+  CHATPAY_OPENBANKING_TIMEOUT_MS: whole(10_000, 100, 60_000),
+  /** Encrypts the tokens of people and the numbers of their accounts. */
+  CHATPAY_BANK_SECRET: secret.optional(),
+  /** What these encrypted is read too: secrets from before, comma separated. */
+  CHATPAY_BANK_SECRETS_ACCEPTED: list.pipe(z.array(secret)),
   /** What access tokens name as their issuer and audience. */
   CHATPAY_ISSUER: z.string().min(1).default("chatpay"),
   /**
@@ -186,6 +253,18 @@ const SMS = [
   "CHATPAY_SMS_ACCESS_KEY",
   "CHATPAY_SMS_SECRET_KEY",
   "CHATPAY_SMS_FROM",
+] as const;
+
+const BANKING = [
+  "CHATPAY_OPENBANKING_URL",
+  "CHATPAY_OPENBANKING_CLIENT_ID",
+  "CHATPAY_OPENBANKING_CLIENT_SECRET",
+  "CHATPAY_OPENBANKING_INSTITUTION",
+  "CHATPAY_OPENBANKING_REDIRECT_URL",
+  "CHATPAY_OPENBANKING_BANK_CODE",
+  "CHATPAY_OPENBANKING_ACCOUNT",
+  "CHATPAY_OPENBANKING_HOLDER",
+  "CHATPAY_OPENBANKING_PASS_PHRASE",
 ] as const;
 
 const SECRETS = ["CHATPAY_TOKEN_SECRET", "CHATPAY_HASH_SECRET"] as const;
@@ -213,9 +292,15 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
   ] as const) {
     if (given[one] !== undefined && given[other] === undefined) problems.push(`${other}: required with ${one}`);
   }
-  const smsGiven = SMS.find((name) => given[name] !== undefined);
-  for (const name of SMS) {
-    if (smsGiven && given[name] === undefined) problems.push(`${name}: required with ${smsGiven}`);
+  for (const together of [SMS, BANKING]) {
+    const one = together.find((name) => given[name] !== undefined);
+    for (const name of together) {
+      if (one && given[name] === undefined) problems.push(`${name}: required with ${one}`);
+    }
+  }
+  const banksGiven = given.CHATPAY_OPENBANKING_URL !== undefined;
+  if (banksGiven && given.CHATPAY_BANK_SECRET === undefined && given.CHATPAY_MODE !== "development") {
+    problems.push("CHATPAY_BANK_SECRET: required with CHATPAY_OPENBANKING_URL: 64 hexadecimal digits");
   }
   problems.push(...countryProblems(given));
   const tls = readTls(given, problems);
@@ -262,6 +347,10 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
     mailFrom: values.CHATPAY_MAIL_FROM,
     sms: smsOf(values),
     pinAbove: values.CHATPAY_PIN_ABOVE,
+    tiers: values.CHATPAY_TIERS,
+    banking: bankingOf(values),
+    bankSecret: values.CHATPAY_BANK_SECRET ?? randomBytes(32),
+    acceptedBankSecrets: values.CHATPAY_BANK_SECRETS_ACCEPTED,
     issuer: values.CHATPAY_ISSUER,
     tokenSecret: values.CHATPAY_TOKEN_SECRET ?? randomBytes(32),
     acceptedTokenSecrets: values.CHATPAY_TOKEN_SECRETS_ACCEPTED,
@@ -276,6 +365,25 @@ function smsOf(values: z.infer<typeof environment>) {
   const [baseUrl, serviceId, accessKey, secretKey, from] = SMS.map((name) => values[name]);
   if (!baseUrl || !serviceId || !accessKey || !secretKey || !from) return undefined;
   return { baseUrl, serviceId, accessKey, secretKey, from, countries: values.CHATPAY_SMS_COUNTRIES };
+}
+
+function bankingOf(values: z.infer<typeof environment>) {
+  const [
+    baseUrl,
+    clientId,
+    clientSecret,
+    institutionCode,
+    redirectUrl,
+    bankCode,
+    accountNumber,
+    accountHolder,
+    passPhrase,
+  ] = BANKING.map((name) => values[name]);
+  if (!baseUrl || !clientId || !clientSecret || !institutionCode || !redirectUrl) return undefined;
+  if (!bankCode || !accountNumber || !accountHolder || !passPhrase) return undefined;
+  const timeoutMs = values.CHATPAY_OPENBANKING_TIMEOUT_MS;
+  const client = { baseUrl, clientId, clientSecret, institutionCode, redirectUrl };
+  return { ...client, bankCode, accountNumber, accountHolder, passPhrase, timeoutMs };
 }
 
 /** Without a source of countries nobody could come in; without a proxy that is trusted a header is no source. */

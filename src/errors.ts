@@ -24,6 +24,10 @@ function refusal(
   return error;
 }
 
+/** The reason of a refusal, where the error is one. */
+export const reasonOf = (error: unknown): Reason | undefined =>
+  error instanceof ConnectError ? error.findDetails(ErrorInfoSchema)[0]?.reason : undefined;
+
 // Who is calling
 
 export const credentialMissing = () =>
@@ -235,6 +239,87 @@ export const itemsSumMismatch = (itemsSum: bigint, amount: bigint) =>
 
 export const itemsPartlyPriced = () =>
   refusal(Code.InvalidArgument, Reason.ITEMS_SUM_MISMATCH, "price every item, or none");
+
+// Banks
+
+export const bankAccountNotFound = (bankAccountId: bigint | string) =>
+  refusal(Code.NotFound, Reason.BANK_ACCOUNT_NOT_FOUND, "no such bank account, or it is not linked any more", {
+    bank_account_id: bankAccountId,
+  });
+
+export const bankAccountTaken = () =>
+  refusal(Code.AlreadyExists, Reason.BANK_ACCOUNT_TAKEN, "this bank account is linked to somebody else");
+
+export const bankStateInvalid = () =>
+  refusal(Code.InvalidArgument, Reason.BANK_STATE_INVALID, "this consent was not begun here, or is over; begin again");
+
+export const bankConsentRefused = () =>
+  refusal(Code.FailedPrecondition, Reason.BANK_CONSENT_REFUSED, "KFTC did not take the consent; begin again");
+
+export const bankPersonMismatch = () =>
+  refusal(Code.FailedPrecondition, Reason.BANK_PERSON_MISMATCH, "the bank says that the account is another person's");
+
+export const bankConsentMissing = (bankAccountId: bigint) =>
+  refusal(
+    Code.FailedPrecondition,
+    Reason.BANK_CONSENT_MISSING,
+    "its owner has not agreed to this, or not any more; link the bank account again by consent",
+    { bank_account_id: bankAccountId },
+  );
+
+/** What a bank said no to, in its words. */
+export interface BankRefusal {
+  /** The bank's three digits; empty when it was KFTC. */
+  bankCode: string;
+  code: string;
+  message: string;
+}
+
+export const bankRefused = ({ bankCode, code, message }: BankRefusal) =>
+  refusal(Code.FailedPrecondition, Reason.BANK_REFUSED, message, { bank_code: bankCode, code });
+
+export const bankDeclined = (bankTransferId: bigint, { bankCode, code, message }: BankRefusal) =>
+  refusal(Code.FailedPrecondition, Reason.BANK_DECLINED, message, {
+    bank_transfer_id: bankTransferId,
+    bank_code: bankCode,
+    code,
+  });
+
+export const bankTransferNotFound = (bankTransferId: bigint | string) =>
+  refusal(Code.NotFound, Reason.BANK_TRANSFER_NOT_FOUND, "no such bank transfer", {
+    bank_transfer_id: bankTransferId,
+  });
+
+export const identityRequired = () =>
+  refusal(Code.FailedPrecondition, Reason.IDENTITY_REQUIRED, "nobody has proved yet whose account this is");
+
+/** Tells what may still be done: only ever about the caller's own account. */
+export const drawLimitExceeded = (limit: bigint, left: bigint) =>
+  refusal(Code.FailedPrecondition, Reason.DRAW_LIMIT_EXCEEDED, "more than may be drawn from banks in a day", {
+    limit,
+    left,
+  });
+
+export const sendLimitExceeded = (which: "transfer" | "day" | "strangers", limit: bigint, left: bigint) =>
+  refusal(Code.FailedPrecondition, Reason.SEND_LIMIT_EXCEEDED, SEND_LIMITS[which], { which, limit, left });
+
+const SEND_LIMITS = {
+  transfer: "more than may be sent at once",
+  day: "more than may be sent in a day",
+  strangers: "more than may be sent in a day to people who were never sent anything before",
+};
+
+/** Says nothing of what the wallet holds: it may be somebody else's. */
+export const balanceLimitExceeded = (walletId: bigint) =>
+  refusal(Code.FailedPrecondition, Reason.BALANCE_LIMIT_EXCEEDED, "the wallet may not hold so much", {
+    wallet_id: walletId,
+  });
+
+export const tooMany = (what: string, max: number) =>
+  refusal(Code.FailedPrecondition, Reason.TOO_MANY, `there are ${max} ${what} already`, { max });
+
+export const tierUnknown = (tier: string) =>
+  refusal(Code.InvalidArgument, Reason.TIER_UNKNOWN, "there are no limits of this name", { tier });
 
 // Holds
 

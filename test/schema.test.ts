@@ -14,7 +14,7 @@ const SQL_TYPES: Record<ColumnType, RegExp> = {
   bigint: /^bigint$/,
   number: /^(tinyint|int)$/,
   text: /^(char\(\d+\)|varchar\(\d+\)|mediumtext)$/,
-  bytes: /^(binary\(\d+\)|longblob)$/,
+  bytes: /^(binary\(\d+\)|varbinary\(\d+\)|longblob)$/,
   time: /^datetime\(3\)$/,
 };
 

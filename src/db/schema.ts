@@ -230,6 +230,155 @@ export const tables = {
     ip: text,
     requestId: text,
   },
+  /** What a main wallet may do in a day, and what it has done of it. A wallet without a row has done nothing yet. */
+  allowance: {
+    /** The wallet's. */
+    id: bigint,
+    /** The name of its limits in the configuration; empty for the first of them. */
+    tier: text,
+    /** The day in Seoul that is counted, as 20261231. What was counted of another day is over. */
+    day: number,
+    /** Drawn from banks, whatever may yet become of it. */
+    drawn: bigint,
+    sent: bigint,
+    sentToStrangers: bigint,
+    /** Transfers from and to banks that have not ended. */
+    bankTransfers: number,
+    updateTime: time,
+  },
+  /** What is known of a savings wallet besides its money. */
+  savings: {
+    walletId: bigint,
+    accountId: bigint,
+    name: text,
+    idempotencyKey: bytes,
+    createTime: time,
+  },
+  /** Money put into savings (positive) or taken out (negative). */
+  savingsMove: {
+    id: bigint,
+    accountId: bigint,
+    mainWalletId: bigint,
+    savingsWalletId: bigint,
+    amount: bigint,
+    currency: text,
+    idempotencyKey: bytes,
+    createTime: time,
+  },
+  /** An account at a bank that a person has linked. */
+  bankAccount: {
+    id: bigint,
+    accountId: bigint,
+    /** BankAccount_State of the proto. */
+    state: number,
+    /** Three digits. */
+    bankCode: text,
+    bankName: text,
+    /** As the bank shows it to others: 110-123-*** */
+    maskedNumber: text,
+    /** The whole number, encrypted; none where the bank does not tell it. */
+    numberSealed: optional(bytes),
+    /** A keyed hash of bank and number while it is linked, so that it is linked once. */
+    linkKey: optional(bytes),
+    /** What KFTC calls the account to us; empty when it was linked by its number. */
+    fintechUseNum: text,
+    holderName: text,
+    alias: text,
+    /** The account whose primary one it is; none when it is not. */
+    primaryOf: optional(bigint),
+    /** 1 when its owner has agreed at KFTC that it may be looked at; and drawn from. */
+    canInquire: number,
+    canDraw: number,
+    /** 1 when its owner wants what is missing to be drawn from it. */
+    automaticTopUp: number,
+    /** Such draws are rounded up to this many won. */
+    topUpUnit: bigint,
+    createTime: time,
+    updateTime: time,
+    unlinkTime: optional(time),
+    /** When KFTC is told that it is not linked any more; none when there is nothing to tell. */
+    revokeDueTime: optional(time),
+    leaseOwner: text,
+    leaseUntil: optional(time),
+  },
+  /** A consent that somebody went to KFTC for. */
+  bankConsent: {
+    /** SHA-256 of the state that they bring back. */
+    stateHash: bytes,
+    accountId: bigint,
+    /** The session or API key that asked. Nobody else may come back. */
+    holderId: bigint,
+    createTime: time,
+    expireTime: time,
+    useTime: optional(time),
+  },
+  /** What a person lets us do at KFTC. */
+  bankGrant: {
+    accountId: bigint,
+    userSeqNo: text,
+    /** Both encrypted. */
+    accessToken: bytes,
+    refreshToken: bytes,
+    /** Separated by spaces. */
+    scope: text,
+    expireTime: time,
+    version: bigint,
+    updateTime: time,
+  },
+  /** What KFTC lets us do without a person. */
+  bankInstitutionToken: {
+    scope: text,
+    /** Encrypted. */
+    accessToken: bytes,
+    expireTime: time,
+    version: bigint,
+    updateTime: time,
+  },
+  /** Each bank_tran_id that was used on a day in Seoul. */
+  bankTranClaim: {
+    /** As 20261231. */
+    day: number,
+    tranId: text,
+    createTime: time,
+  },
+  /** Money that comes from a bank or goes to one: an attempt, until the bank has said what became of it. */
+  bankTransfer: {
+    id: bigint,
+    /** BankTransfer_Kind of the proto. */
+    kind: number,
+    accountId: bigint,
+    walletId: bigint,
+    bankAccountId: bigint,
+    amount: bigint,
+    currency: text,
+    /** BankTransfer_State of the proto. */
+    state: number,
+    /** What is set aside for it: the money that goes out, or what the wallet has of a debit that draws the rest. */
+    holdId: optional(bigint),
+    /** The day in Seoul whose limit it counts against, as 20261231; 0 for none. */
+    day: number,
+    tranId: text,
+    /** The day in Seoul on which the bank was asked, as 20261231. */
+    tranDate: text,
+    /** What KFTC calls it; empty until it has succeeded. */
+    bankRef: text,
+    /** Why it failed: the bank that said so (empty when it was KFTC), its code, and its words. */
+    failureBank: text,
+    failureCode: text,
+    failureMessage: text,
+    /** The API key of the chat server that acted, if one did. */
+    apiKeyId: optional(bigint),
+    idempotencyKey: bytes,
+    /** Of the debit that waits for it, until it has ended: so that a debit has one draw under way. */
+    drawKey: optional(bytes),
+    createTime: time,
+    updateTime: time,
+    /** When the bank is asked next what became of it; none when that is known. */
+    dueTime: optional(time),
+    inquiries: number,
+    leaseOwner: text,
+    leaseUntil: optional(time),
+  },
   /** The numbers that keep ids of different processes apart; see id.ts. */
   processSlot: {
     slot: number,
@@ -262,6 +411,10 @@ export type IdentityRow = Row<"identity">;
 export type AuditRow = Row<"auditRecord">;
 export type SessionRow = Row<"session">;
 export type ApiKeyRow = Row<"apiKey">;
+export type AllowanceRow = Row<"allowance">;
+export type SavingsMoveRow = Row<"savingsMove">;
+export type BankAccountRow = Row<"bankAccount">;
+export type BankTransferRow = Row<"bankTransfer">;
 
 /** The wallet on the other side of money that came from or went to a bank. */
 export const BANK_CLEARING = 1n;

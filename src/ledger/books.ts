@@ -16,8 +16,18 @@ import {
 import type { NewId } from "../id.ts";
 
 /** The tables whose rows a command may lock, in the order in which every batch locks them. */
-export const LOCK_ORDER = ["account", "wallet", "hold"] as const satisfies TableName[];
+export const LOCK_ORDER = [
+  "account",
+  "wallet",
+  "hold",
+  "allowance",
+  "bankAccount",
+  "bankTransfer",
+] as const satisfies TableName[];
 export type LockedTable = (typeof LOCK_ORDER)[number];
+
+/** Those of which the books know no rules: their domains read and change whole rows. */
+export type DomainTable = Exclude<LockedTable, "account" | "wallet" | "hold">;
 
 /** The unique keys that make a row exist once: the table and the column. */
 export const ONCE = {
@@ -28,6 +38,10 @@ export const ONCE = {
   accountEmail: ["account", "emailKey"],
   accountPhone: ["account", "phoneKey"],
   accountIdentity: ["account", "identityKey"],
+  savings: ["savings", "idempotencyKey"],
+  savingsMove: ["savingsMove", "idempotencyKey"],
+  bankTransfer: ["bankTransfer", "idempotencyKey"],
+  bankDraw: ["bankTransfer", "drawKey"],
 } as const satisfies Record<string, [TableName, string]>;
 export type OnceIndex = keyof typeof ONCE;
 export type OnceTable = (typeof ONCE)[OnceIndex][0];
@@ -60,12 +74,16 @@ export interface Books {
   account(id: bigint): AccountRow;
   /** Changes a locked account. */
   updateAccount(id: bigint, change: AccountChange): AccountRow;
+  /** A locked row of a domain, or none. */
+  find<T extends DomainTable>(table: T, id: bigint): Row<T> | undefined;
+  /** Changes a locked row of a domain; `COLUMNS` says what may change. */
+  update<T extends DomainTable>(table: T, id: bigint, change: Partial<Row<T>>): Row<T>;
   /** Money from one wallet to another. A frozen wallet pays only when an operator acts. */
   move(order: { from: bigint; to: bigint; amount: bigint; because: Because; byOperator?: boolean }): PostingRow;
   /** Sets money of a wallet aside. */
   hold(order: { wallet: bigint; amount: bigint; because: Because; expireTime: Date }): HoldRow;
-  /** Pays what a hold set aside, all or part. */
-  capture(order: { hold: bigint; to: bigint; amount?: bigint; because: Because }): PostingRow;
+  /** Pays what a hold set aside, all or part. A frozen wallet pays only when an operator acts, or when the money has left already. */
+  capture(order: { hold: bigint; to: bigint; amount?: bigint; because: Because; byOperator?: boolean }): PostingRow;
   /** Gives back what a hold still sets aside. */
   release(order: { hold: bigint }): HoldRow;
   /**
@@ -93,6 +111,8 @@ export interface Writes {
 /** Of every wallet, until there are others. */
 const CURRENCY = "KRW";
 const BALANCE_MAX = 2n ** 63n - 1n;
+
+const isLocked = (table: TableName): table is LockedTable => (LOCK_ORDER as readonly string[]).includes(table);
 
 /** Whether the wallet is the house's. */
 export const isSystem = (wallet: Pick<WalletRow, "kind">) => wallet.kind >= Wallet_Kind.BANK_CLEARING;
@@ -193,10 +213,10 @@ export function openBooks(batchId: bigint, now: Date, newId: NewId, locked: Lock
     const rows = entry(writes.inserted, table, () => []);
     rows.push(row);
     undos.push(() => rows.pop());
-    if (table === "hold" || table === "account") {
+    if (table !== "wallet" && isLocked(table)) {
       // Later in the batch, it can be changed like a locked one.
-      const made = row as HoldRow | AccountRow;
-      const known: Map<bigint, HoldRow | AccountRow> = table === "hold" ? locked.hold : locked.account;
+      const made = row as Row<LockedTable>;
+      const known = locked[table] as Map<bigint, typeof made>;
       known.set(made.id, made);
       fresh.add(made);
       undos.push(() => known.delete(made.id));
@@ -215,6 +235,15 @@ export function openBooks(batchId: bigint, now: Date, newId: NewId, locked: Lock
       const row = account(id);
       rememberBefore("account", row);
       return Object.assign(row, change, { updateTime: now });
+    },
+
+    find,
+
+    update(table, id, change) {
+      const row = find(table, id);
+      if (!row) throw new Error(`${table} ${id} is not locked`);
+      rememberBefore(table, row);
+      return Object.assign(row, change);
     },
 
     move({ from, to, amount, because, byOperator = false }) {
@@ -247,14 +276,14 @@ export function openBooks(batchId: bigint, now: Date, newId: NewId, locked: Lock
       });
     },
 
-    capture({ hold: id, to, amount, because }) {
+    capture({ hold: id, to, amount, because, byOperator = false }) {
       const held = holdRow(id);
       const captured = amount ?? held.remaining;
       if (held.remaining === 0n || captured > held.remaining) throw holdEnded(id);
       positive(captured);
       const payer = wallet(held.walletId);
       const receiver = wallet(to);
-      mayPay(payer, false);
+      mayPay(payer, byOperator);
       mayReceive(receiver, payer, captured);
       rememberBefore("hold", held);
       held.remaining -= captured;

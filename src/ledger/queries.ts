@@ -47,7 +47,7 @@ export async function lockTouched(
     ...indexes.map((index) => selectRows(ONCE[index][0], whereKey(index, keys.get(index)?.values() ?? []))),
   ]);
 
-  const locked: Locked = { account: new Map(), wallet: new Map(), hold: new Map() };
+  const locked = Object.fromEntries(LOCK_ORDER.map((table) => [table, new Map()])) as unknown as Locked;
   lockTables.forEach((table, i) => {
     for (const row of readRows(table, answers[i] ?? [])) (locked[table] as Map<bigint, typeof row>).set(row.id, row);
   });
@@ -117,6 +117,53 @@ const COLUMNS: { [T in LockedTable]: { fixed: ColumnOf<T>[]; changing: ColumnOf<
     changing: ["state", "balance", "held", "version", "sequence", "updateTime"],
   },
   hold: { fixed: ["id", "walletId", "amount", "cause", "causeId", "expireTime"], changing: ["remaining"] },
+  allowance: {
+    fixed: ["id"],
+    changing: ["tier", "day", "drawn", "sent", "sentToStrangers", "bankTransfers", "updateTime"],
+  },
+  bankAccount: {
+    fixed: [
+      "id",
+      "accountId",
+      "bankCode",
+      "bankName",
+      "maskedNumber",
+      "fintechUseNum",
+      "holderName",
+      "alias",
+      "canInquire",
+      "canDraw",
+      "topUpUnit",
+      "createTime",
+    ],
+    changing: [
+      "state",
+      "numberSealed",
+      "linkKey",
+      "primaryOf",
+      "automaticTopUp",
+      "updateTime",
+      "unlinkTime",
+      "revokeDueTime",
+    ],
+  },
+  bankTransfer: {
+    fixed: [
+      "id",
+      "kind",
+      "accountId",
+      "walletId",
+      "bankAccountId",
+      "amount",
+      "currency",
+      "day",
+      "tranId",
+      "tranDate",
+      "idempotencyKey",
+      "createTime",
+    ],
+    changing: ["state", "bankRef", "failureBank", "failureCode", "failureMessage", "drawKey", "updateTime", "dueTime"],
+  },
 };
 
 /** Writes the rows, then locks the end of the log: nobody waits for it while rows are written. */
