@@ -4,6 +4,7 @@ import type { AccountRow, IdentityRow } from "../db/schema.ts";
 import { accountNotFound, identityFixed, identityMismatch, identityTaken, requestInvalid } from "../errors.ts";
 import type { Command } from "../ledger/command.ts";
 import type { Call } from "../ledger/lane.ts";
+import { seoulDay } from "../seoul.ts";
 import { keyedHash } from "./hash.ts";
 import { findAccount, findIdentity, keepIdentity } from "./queries.ts";
 
@@ -73,12 +74,10 @@ const identify = (
   },
 });
 
-const KST_MS = 9 * 60 * 60_000;
-
 /** A day that was, by the calendar and by the clock in Seoul. */
 function checkBirthDate(birthDate: string) {
   const day = new Date(`${birthDate}T00:00:00Z`);
   const isDay = !Number.isNaN(day.getTime()) && day.toISOString().startsWith(birthDate);
-  const today = new Date(Date.now() + KST_MS).toISOString().slice(0, birthDate.length);
-  if (!isDay || birthDate >= today) throw requestInvalid("birth_date: must be a day in the past");
+  if (!isDay || birthDate.replaceAll("-", "") >= seoulDay(new Date()))
+    throw requestInvalid("birth_date: must be a day in the past");
 }
