@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { assert, date, property } from "fast-check";
 import { expect, test } from "vitest";
 import { daysAfter, fromSeoul, seoulDay, seoulDayNumber, seoulMidnight, seoulTime } from "../src/seoul.ts";
 
@@ -21,9 +21,9 @@ test("days are counted over the ends of months and years", () => {
 });
 
 test("a time is read back as it was written, and what is no time is not read", () => {
-  const times = fc.date({ min: new Date("1900-01-01"), max: new Date("2999-12-31"), noInvalidDate: true });
-  fc.assert(
-    fc.property(times, (time) => {
+  const times = date({ min: new Date("1900-01-01"), max: new Date("2999-12-31"), noInvalidDate: true });
+  assert(
+    property(times, (time) => {
       expect(fromSeoul(seoulTime(time))?.getTime()).toBe(Math.floor(time.getTime() / 1_000) * 1_000);
     }),
   );
