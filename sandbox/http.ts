@@ -9,11 +9,17 @@ export interface Call {
   body: string;
 }
 
-/** What a sandbox server answers: JSON, or a page for people. */
-export type Reply = { json: object; status?: number } | { page: string };
+/** What a sandbox server answers: JSON, a page for people, another address, other bytes, or a connection that breaks. */
+export type Reply =
+  | { json: object; status?: number }
+  | { page: string; status?: number }
+  | { redirect: string }
+  | { raw: string; status?: number; type?: string }
+  | { drop: "at once" }
+  | { drop: "half way"; of: Reply };
 
-/** Undefined is 404. */
-export type Handler = (call: Call) => Reply | undefined;
+/** Undefined is 404. A promise is an answer that takes its time. */
+export type Handler = (call: Call) => Reply | undefined | Promise<Reply | undefined>;
 
 /** What a page may do, and a mail that somebody else wrote: show itself. */
 const POLICY = "default-src 'none'; style-src 'unsafe-inline'";
@@ -39,14 +45,31 @@ async function answer(request: IncomingMessage, response: ServerResponse, handle
   const url = URL.parse(request.url ?? "", "http://sandbox");
   const headers = new Headers(request.headers as Record<string, string>);
   const body = await text(request);
-  const found = url && handler({ method: request.method ?? "", url, headers, body });
-  const reply: Reply = found ?? { json: { error: "nothing here" }, status: 404 };
-  response.writeHead("page" in reply ? 200 : (reply.status ?? 200), {
-    "content-type": "page" in reply ? "text/html; charset=utf-8" : "application/json",
+  const found = url && (await handler({ method: request.method ?? "", url, headers, body }));
+  send(response, found ?? { json: { error: "nothing here" }, status: 404 });
+}
+
+function send(response: ServerResponse, reply: Reply) {
+  if ("drop" in reply && reply.drop === "at once") return response.destroy();
+  const { status, head, body } = written("drop" in reply ? reply.of : reply);
+  const bytes = Buffer.from(body);
+  response.writeHead(status, {
+    ...head,
+    "content-length": bytes.length,
     "content-security-policy": POLICY,
     "cache-control": "no-store",
   });
-  response.end("page" in reply ? reply.page : JSON.stringify(reply.json, null, 2));
+  if (!("drop" in reply)) return response.end(bytes);
+  return response.write(bytes.subarray(0, bytes.length / 2), () => response.destroy());
+}
+
+function written(reply: Reply): { status: number; head: Record<string, string>; body: string } {
+  if ("redirect" in reply) return { status: 302, head: { location: reply.redirect }, body: "" };
+  const status = "status" in reply ? (reply.status ?? 200) : 200;
+  if ("page" in reply) return { status, head: { "content-type": "text/html; charset=utf-8" }, body: reply.page };
+  if ("raw" in reply) return { status, head: { "content-type": reply.type ?? "text/plain" }, body: reply.raw };
+  const json = "json" in reply ? reply.json : {};
+  return { status, head: { "content-type": "application/json" }, body: JSON.stringify(json, null, 2) };
 }
 
 const listening = (server: Server, port: number) =>

@@ -1,3 +1,4 @@
+import { escape, htmlPage } from "./html.ts";
 import type { Mail } from "./mail.ts";
 import type { Text } from "./sms.ts";
 
@@ -9,39 +10,23 @@ export const mailPage = (mails: Mail[], to: string | undefined) =>
 export const smsPage = (texts: Text[], to: string | undefined) =>
   page({ title: "Text messages", to, articles: texts.map(smsArticle) });
 
-const page = ({
-  title,
-  to,
-  articles,
-}: {
-  title: string;
-  to: string | undefined;
-  articles: string[];
-}) => `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<meta http-equiv="refresh" content="3">
-<title>ChatPay sandbox: ${title.toLowerCase()}</title>
-<style>
-  :root { color-scheme: light dark; --line: light-dark(#e2e4e9, #3a3f4a); --soft: light-dark(#667085, #98a2b3); }
-  body { font: 16px/1.5 system-ui, sans-serif; max-width: 42rem; margin: 2.5rem auto; padding: 0 1rem;
-    color: light-dark(#1d2433, #e6e8ec); background: light-dark(#f7f8fa, #16181d); }
-  header { display: flex; align-items: baseline; gap: 0.75rem; margin-bottom: 1.5rem; }
-  h1 { font-size: 1.4rem; margin: 0; }
-  article { background: light-dark(#fff, #1f232b); border: 1px solid var(--line); border-radius: 10px;
+const page = ({ title, to, articles }: { title: string; to: string | undefined; articles: string[] }) =>
+  htmlPage({
+    title: `ChatPay sandbox: ${title.toLowerCase()}`,
+    style: STYLE,
+    refreshSeconds: 3,
+    body: `<header><h1>${title}</h1><span>${to ? `to ${escape(to)} · <a href="/">show all</a>` : count(articles.length)}</span></header>
+${articles.length === 0 ? '<p class="about">Nothing has arrived yet.</p>' : articles.join("\n")}`,
+  });
+
+const STYLE = `  header { display: flex; align-items: baseline; gap: 0.75rem; margin-bottom: 1.5rem; }
+  article { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
     padding: 1rem 1.25rem; margin: 0.75rem 0; }
   h2 { font-size: 1rem; margin: 0; }
   .about, header span { margin: 0; color: var(--soft); font-size: 0.85rem; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; word-break: keep-all; margin: 0.75rem 0 0; font: inherit; }
   pre.bubble { display: inline-block; background: light-dark(#e8ecff, #2b3358); border-radius: 14px 14px 14px 4px;
-    padding: 0.5rem 0.9rem; }
-  a { color: inherit; }
-</style>
-<header><h1>${title}</h1><span>${to ? `to ${escape(to)} · <a href="/">show all</a>` : count(articles.length)}</span></header>
-${articles.length === 0 ? '<p class="about">Nothing has arrived yet.</p>' : articles.join("\n")}
-</html>
-`;
+    padding: 0.5rem 0.9rem; }`;
 
 const count = (number: number) => (number === 0 ? "" : `${number}, newest first`);
 
@@ -62,5 +47,3 @@ const recipients = (to: string[]) =>
   to.map((one) => `to <a href="/?to=${encodeURIComponent(one)}">${escape(one)}</a>`).join(", ");
 
 const time = (iso: string) => escape(`${iso.slice(0, 19).replace("T", " ")} UTC`);
-
-const escape = (text: string) => text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
