@@ -43,6 +43,7 @@ const mayImport = {
   ],
   "src/transfer/queries.ts": ["../db/database.ts", "../../gen/a_pb.ts"],
   "src/wallet/wallet.ts": ["../account/account.ts", "../db/database.ts", "../errors.ts"],
+  "src/wallet/limits.ts": ["../ledger/books.ts", "../seoul.ts", "../errors.ts"],
   "src/account/authenticate.ts": ["../key/key.ts", "../revocations.ts", "../ledger/lane.ts"],
   "src/key/key.ts": ["./text.ts", "./queries.ts", "../revocations.ts", "../db/database.ts", "../errors.ts"],
   "src/ledger/lane.ts": ["./books.ts", "./queries.ts", "../db/database.ts", "../errors.ts", "../id.ts"],

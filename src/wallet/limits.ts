@@ -1,0 +1,151 @@
+import type { Limits } from "../config.ts";
+import type { AllowanceRow } from "../db/schema.ts";
+import { balanceLimitExceeded, drawLimitExceeded, sendLimitExceeded } from "../errors.ts";
+import type { Books } from "../ledger/books.ts";
+import { seoulDayNumber } from "../seoul.ts";
+
+/**
+ * What a main wallet may do, and what it has done of it today, by the calendar of Seoul. `decide` calls these functions,
+ * so an amount is counted in the commit that moves it, or not at all. A command that calls them has the wallet's id
+ * among the wallets and among the allowances that it touches: the lock of the wallet keeps two commands from making
+ * its first row.
+ */
+
+/** The limits by their names, as they are configured. The first are everybody's. */
+export type Tiers = ReadonlyMap<string, Limits>;
+
+/** Whether sending is limited at all. Where it is not, transfers do not look at allowances. */
+export const limitsSending = (tiers: Tiers): boolean =>
+  [...tiers.values()].some(({ sendOnce, sendDay, sendStrangersDay, balance }) =>
+    [sendOnce, sendDay, sendStrangersDay, balance].some((limit) => limit !== undefined),
+  );
+
+/** Whether it matters to whom somebody sends. */
+export const limitsStrangers = (tiers: Tiers): boolean =>
+  [...tiers.values()].some(({ sendStrangersDay }) => sendStrangersDay !== undefined);
+
+/** The name of the limits that hold for a wallet: its own, or everybody's when those are not configured any more. */
+export function tierOf(tiers: Tiers, row: Pick<AllowanceRow, "tier"> | undefined): string {
+  const [everybodys = ""] = tiers.keys();
+  return row && tiers.has(row.tier) ? row.tier : everybodys;
+}
+
+/** The limits that hold for a wallet; `row` is its allowance, if it has one. */
+export function limitsOf(tiers: Tiers, row: Pick<AllowanceRow, "tier"> | undefined): Limits {
+  const limits = tiers.get(tierOf(tiers, row));
+  if (!limits) throw new Error("no limits are configured");
+  return limits;
+}
+
+type Counts = Pick<AllowanceRow, "day" | "drawn" | "sent" | "sentToStrangers">;
+
+/** What was counted today; yesterday's is over. The day never goes back, or two clocks could count one day twice. */
+export function countsOf(row: Counts | undefined, now: Date): Counts {
+  const today = seoulDayNumber(now);
+  if (row && row.day >= today) return row;
+  return { day: today, drawn: 0n, sent: 0n, sentToStrangers: 0n };
+}
+
+/** What a limit leaves: less than nothing was not allowed when the limit was higher. */
+export const leftOf = (limit: bigint, counted: bigint): bigint => (counted < limit ? limit - counted : 0n);
+
+/**
+ * Counts money that is drawn from a bank, before the bank is asked, and answers with the day that it counts against.
+ * Throws DRAW_LIMIT_EXCEEDED when it is more than is left of the day.
+ */
+export function countDraw(books: Books, tiers: Tiers, walletId: bigint, amount: bigint): number {
+  const { row, counts } = openAllowance(books, walletId);
+  const { drawDay } = limitsOf(tiers, row);
+  const left = leftOf(drawDay, counts.drawn);
+  if (amount > left) throw drawLimitExceeded(drawDay, left);
+  const drawn = counts.drawn + amount;
+  change(books, walletId, { ...counts, drawn, bankTransfers: row.bankTransfers + 1 });
+  return counts.day;
+}
+
+/** What may still be drawn from banks today. */
+export function drawLeft(books: Books, tiers: Tiers, walletId: bigint): bigint {
+  const row = books.find("allowance", walletId);
+  return leftOf(limitsOf(tiers, row).drawDay, countsOf(row, books.now).drawn);
+}
+
+/** Gives a draw back that the bank declined, if its day is not over. */
+export function giveBackDraw(books: Books, walletId: bigint, day: number, amount: bigint) {
+  const row = allowanceOf(books, walletId);
+  if (row.day !== day) return;
+  if (row.drawn < amount) throw new Error(`wallet ${walletId} has drawn less than ${amount}`);
+  change(books, walletId, { drawn: row.drawn - amount });
+}
+
+/** Counts a transfer to a bank as under way. */
+export function countWithdrawal(books: Books, walletId: bigint) {
+  const { row } = openAllowance(books, walletId);
+  change(books, walletId, { bankTransfers: row.bankTransfers + 1 });
+}
+
+/** A transfer from or to a bank has ended, however it did. */
+export function endBankTransfer(books: Books, walletId: bigint) {
+  const { bankTransfers } = allowanceOf(books, walletId);
+  if (bankTransfers === 0) throw new Error(`wallet ${walletId} has no bank transfer under way`);
+  change(books, walletId, { bankTransfers: bankTransfers - 1 });
+}
+
+export interface Sent {
+  senderWalletId: bigint;
+  amount: bigint;
+  /** The sender never sent anything to this wallet. */
+  toStranger: boolean;
+}
+
+/** Counts money that is sent. Throws SEND_LIMIT_EXCEEDED when it is more than may be at once, or than is left of the day. */
+export function countSend(books: Books, tiers: Tiers, { senderWalletId, amount, toStranger }: Sent) {
+  const { row, counts } = openAllowance(books, senderWalletId);
+  const { sendOnce, sendDay, sendStrangersDay } = limitsOf(tiers, row);
+  if (sendOnce !== undefined && amount > sendOnce) throw sendLimitExceeded("transfer", sendOnce, sendOnce);
+  const { sent, sentToStrangers } = counts;
+  if (sendDay !== undefined && amount > leftOf(sendDay, sent)) {
+    throw sendLimitExceeded("day", sendDay, leftOf(sendDay, sent));
+  }
+  if (toStranger && sendStrangersDay !== undefined && amount > leftOf(sendStrangersDay, sentToStrangers)) {
+    throw sendLimitExceeded("strangers", sendStrangersDay, leftOf(sendStrangersDay, sentToStrangers));
+  }
+  change(books, senderWalletId, {
+    ...counts,
+    sent: sent + amount,
+    sentToStrangers: toStranger ? sentToStrangers + amount : sentToStrangers,
+  });
+}
+
+/**
+ * Throws BALANCE_LIMIT_EXCEEDED when the main wallet holds more than it may. `coming` is what it would receive besides:
+ * a bank is asked only for money that there is room for.
+ */
+export function checkBalance(books: Books, tiers: Tiers, walletId: bigint, coming = 0n) {
+  const { balance: limit } = limitsOf(tiers, books.find("allowance", walletId));
+  if (limit !== undefined && books.wallet(walletId).balance + coming > limit) throw balanceLimitExceeded(walletId);
+}
+
+/** The wallet's row, made when there is none, and what of it counts today. */
+export function openAllowance(books: Books, walletId: bigint): { row: AllowanceRow; counts: Counts } {
+  const row =
+    books.find("allowance", walletId) ??
+    books.insert("allowance", {
+      id: walletId,
+      tier: "",
+      ...countsOf(undefined, books.now),
+      bankTransfers: 0,
+      updateTime: books.now,
+    });
+  const { day, drawn, sent, sentToStrangers } = countsOf(row, books.now);
+  return { row, counts: { day, drawn, sent, sentToStrangers } };
+}
+
+/** The row of a wallet that has done something. */
+function allowanceOf(books: Books, walletId: bigint): AllowanceRow {
+  const row = books.find("allowance", walletId);
+  if (!row) throw new Error(`wallet ${walletId} has no allowance`);
+  return row;
+}
+
+const change = (books: Books, walletId: bigint, changed: Partial<AllowanceRow>) =>
+  books.update("allowance", walletId, { ...changed, updateTime: books.now });
