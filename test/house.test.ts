@@ -46,6 +46,7 @@ const mayImport = {
   "src/wallet/limits.ts": ["../ledger/books.ts", "../seoul.ts", "../errors.ts"],
   "src/account/authenticate.ts": ["../key/key.ts", "../revocations.ts", "../ledger/lane.ts"],
   "src/key/key.ts": ["./text.ts", "./queries.ts", "../revocations.ts", "../db/database.ts", "../errors.ts"],
+  "src/bank/openbanking/client.ts": ["./contract.ts", "./wire.ts", "../../seoul.ts"],
   "src/ledger/lane.ts": ["./books.ts", "./queries.ts", "../db/database.ts", "../errors.ts", "../id.ts"],
   "src/audit/audit.ts": ["./queries.ts", "../db/database.ts", "../errors.ts", "../id.ts", "../../gen/a_pb.ts"],
   "src/rpc/validate.ts": ["./caller.ts", "../errors.ts", "../db/database.ts", "../../gen/a_pb.ts"],
@@ -78,6 +79,14 @@ const mustNotImport = {
   "src/wallet/wallet.ts": ["../transfer/transfer.ts", "../account/queries.ts"],
   "src/key/key.ts": ["./service.ts", "../account/tokens.ts", "../wallet/wallet.ts", "../rpc/page.ts"],
   "src/account/tokens.ts": ["../wallet/wallet.ts", "../key/queries.ts", "../rpc/caller.ts", "../main.ts"],
+  "src/bank/openbanking/client.ts": [
+    "../bank.ts",
+    "../queries.ts",
+    "../../db/database.ts",
+    "../../errors.ts",
+    "../../wallet/wallet.ts",
+    "../../../test/support/server.ts",
+  ],
   "src/ledger/lane.ts": ["../wallet/wallet.ts", "../rpc/log.ts", "../app.ts", "./service.ts"],
   "src/event/log.ts": ["../transfer/transfer.ts"],
   "src/audit/audit.ts": [

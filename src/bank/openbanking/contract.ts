@@ -133,7 +133,8 @@ export interface TransactionQuery {
 
 /** A page of what happened in an account, in won. Without `nextTrace` it is the last. */
 export interface TransactionPage {
-  balance: bigint;
+  /** Not told where nothing happened. */
+  balance: bigint | undefined;
   entries: BankEntry[];
   nextTrace: string | undefined;
 }
