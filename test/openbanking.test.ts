@@ -597,7 +597,7 @@ test("the desk for tokens refuses for good, and its own token is none of ours", 
   for (const code of ["O0001", "O0002", "O0011"]) {
     answers({ rsp_code: code, rsp_message: "인증 파라미터 오류([3000201])" });
     expect(await failureOf(banking.exchangeCode("code"))).toMatchObject({ kind: "refused", code });
-    expect(await failureOf(banking.refreshGrant("old"))).toMatchObject({ kind: "refused", code });
+    expect(await failureOf(banking.refreshGrant("old", ["login"]))).toMatchObject({ kind: "refused", code });
   }
   answers({ rsp_code: "O0008", rsp_message: "" });
   expect(await failureOf(banking.institutionToken())).toMatchObject({ kind: "unavailable", code: "O0008" });
@@ -697,7 +697,7 @@ test("errors and outcomes repeat nothing of people, and no token", async () => {
     const query = { tranId: TRAN_ID, bankCode: "088", accountNumber: "110123456789", birthDate: "901231", time: TIME };
     await note(banking.getRealName("s3cr3t-token", query));
     await note(banking.getRealName("s3cr3t-token\n", query));
-    await note(banking.refreshGrant("s3cr3t-token"));
+    await note(banking.refreshGrant("s3cr3t-token", ["login"]));
   }
 
   const text = said

@@ -90,7 +90,8 @@ export function openBanking(settings: BankingSettings): OpenBanking {
 
     exchangeCode: (code) => grant({ grant_type: "authorization_code", code, redirect_uri: redirectUrl }),
 
-    refreshGrant: (refreshToken) => grant({ grant_type: "refresh_token", refresh_token: refreshToken, scope: SCOPE }),
+    refreshGrant: (refreshToken, scope) =>
+      grant({ grant_type: "refresh_token", refresh_token: refreshToken, scope: scope.join(" ") }),
 
     async institutionToken() {
       const now = Date.now();

@@ -33,8 +33,8 @@ export interface OpenBanking {
   consentUrl(state: string): string;
   /** A code is taken once. */
   exchangeCode(code: string): Promise<UserGrant>;
-  /** Makes a new pair of tokens; the old pair may be of no use any more. */
-  refreshGrant(refreshToken: string): Promise<UserGrant>;
+  /** Makes a new pair of tokens of the same scope; the old pair may be of no use any more. */
+  refreshGrant(refreshToken: string, scope: string[]): Promise<UserGrant>;
   /** A token of ours, which no person's consent stands behind. */
   institutionToken(): Promise<InstitutionToken>;
 
@@ -53,7 +53,10 @@ export interface OpenBanking {
   withdraw(token: string, order: WithdrawOrder): Promise<Outcome>;
   /** Pays money from our account to a person's. With a token of ours. */
   deposit(token: string, order: DepositOrder): Promise<Outcome>;
-  /** What became of a withdrawal or deposit; "absent" when the centre knows of none. With a token of ours. */
+  /**
+   * What became of a withdrawal or deposit; "absent" when the centre knows of none, which may be so because it is still
+   * on its way. With a token of ours.
+   */
   getResult(token: string, query: ResultQuery): Promise<Outcome | { is: "absent" }>;
 
   /** Ends the consent to one use of one account. What has ended already is no error. */
