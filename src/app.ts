@@ -2,6 +2,7 @@ import { Redis } from "ioredis";
 import { type Logger, pino } from "pino";
 import { type Messenger, openMessenger } from "./account/messenger.ts";
 import { type OpenTrail, openTrail } from "./audit/audit.ts";
+import { type Bank, openBank } from "./bank/bank.ts";
 import type { Config } from "./config.ts";
 import { type Db, openDatabase } from "./db/database.ts";
 import { leaseIds, type NewId } from "./id.ts";
@@ -31,6 +32,8 @@ export interface App {
   mailer: Mailer;
   /** Tells people things by mail and text message. */
   messenger: Messenger;
+  /** Talks with banks; none where open banking is not configured. */
+  bank: Bank | undefined;
   newId: NewId;
   /** Closes all of it, what others stand on last. */
   close(): Promise<void>;
@@ -63,6 +66,8 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
   const mailer = parts.mailer ?? openMailer(config);
   const messenger = openMessenger({ mailer, log, metrics }, config.sms && openTexter(config.sms));
 
+  const bank = openBank({ config, db });
+
   return {
     config,
     log,
@@ -76,8 +81,10 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
     trail,
     mailer,
     messenger,
+    bank,
     newId: ids.newId,
     async close() {
+      await bank?.banking.close();
       await lane.close();
       await trail.close();
       ids.close();

@@ -1,5 +1,6 @@
 import { AccountService } from "../gen/chatpay/account/v1/account_pb.ts";
 import { AuditService } from "../gen/chatpay/audit/v1/audit_pb.ts";
+import { BankService } from "../gen/chatpay/bank/v1/bank_pb.ts";
 import { KeyService } from "../gen/chatpay/key/v1/key_pb.ts";
 import { LedgerService } from "../gen/chatpay/ledger/v1/ledger_pb.ts";
 import { PaymentService } from "../gen/chatpay/payment/v1/payment_pb.ts";
@@ -8,6 +9,7 @@ import { WalletService } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { accountService } from "./account/service.ts";
 import type { App } from "./app.ts";
 import { auditService } from "./audit/service.ts";
+import { bankService } from "./bank/service.ts";
 import type { Role } from "./config.ts";
 import { keyService } from "./key/service.ts";
 import { ledgerService } from "./ledger/service.ts";
@@ -26,6 +28,7 @@ const SERVICES: Record<Role, (app: App) => Route[]> = {
   ],
   money: (app) => [
     route(WalletService, walletService(app)),
+    route(BankService, bankService(app)),
     route(TransferService, transferService(app)),
     route(PaymentService, paymentService(app)),
     route(LedgerService, ledgerService(app, postingSources)),

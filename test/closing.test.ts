@@ -283,7 +283,7 @@ test("A7: a crash right after the account was closed leaves nobody in", async ()
   const { refreshToken } = alice.tokens;
 
   // All that the lane does, and nothing of what comes after it.
-  await server.app.lane.submit(closeAccount(alice.accountId, [mainWalletId]));
+  await server.app.lane.submit(closeAccount(alice.accountId, { walletIds: [mainWalletId], bankAccountIds: [] }));
 
   const elsewhere = personAt(other, alice);
   const acting = { ...alice, credential: { bearer: server.keys.service, accountId: alice.accountId } };
@@ -363,7 +363,7 @@ test("A7: a command that knows of fewer wallets than there are closes nothing", 
   const alice = await openWallet(server);
   await openAnother(server, alice);
 
-  const answer = server.app.lane.submit(closeAccount(alice.accountId, [BigInt(alice.walletId)]));
+  const answer = server.app.lane.submit(closeAccount(alice.accountId, { walletIds: [BigInt(alice.walletId)], bankAccountIds: [] }));
 
   await expect(answer).rejects.not.toHaveProperty("code");
   expect((await accountRow(alice)).state).toBe(Account_State.OPEN);

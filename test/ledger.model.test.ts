@@ -294,10 +294,8 @@ function commandOf(each: Step, { walletIds, accountIds, holdIds, model, run }: R
     case "rename":
       return updateProfile(accountId(each.account), { displayName: each.name });
     case "close": {
-      const { touches, decide } = closeAccount(
-        accountId(each.account),
-        (model.accounts[each.account]?.wallets ?? []).map(walletId),
-      );
+      const walletIds = (model.accounts[each.account]?.wallets ?? []).map(walletId);
+      const { touches, decide } = closeAccount(accountId(each.account), { walletIds, bankAccountIds: [] });
       return { touches, decide: (books) => ({ id: accountId(each.account), ...decide(books) }) };
     }
   }

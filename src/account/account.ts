@@ -231,6 +231,7 @@ export function openAccount(address: Address, person: NewAccount): Command<Accou
         pinTries: 0,
         identityKey: null,
         walletCount: 0,
+        bankAccountCount: 0,
         createTime: books.now,
         updateTime: books.now,
       });

@@ -1,14 +1,15 @@
 import { Account_State, ClosingObstacle_Kind } from "../../gen/chatpay/account/v1/account_pb.ts";
+import { BankAccount_State } from "../../gen/chatpay/bank/v1/bank_pb.ts";
 import { Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { App } from "../app.ts";
-import type { AccountRow, WalletRow } from "../db/schema.ts";
+import type { AccountRow, BankAccountRow, WalletRow } from "../db/schema.ts";
 import { accountNotFound } from "../errors.ts";
-import type { AccountChange } from "../ledger/books.ts";
+import type { AccountChange, Books } from "../ledger/books.ts";
 import type { Command } from "../ledger/command.ts";
 import type { Call } from "../ledger/lane.ts";
 import { tellRevoked } from "../revocations.ts";
 import type { Recipient } from "./messenger.ts";
-import { eraseSessions, listWalletIds } from "./queries.ts";
+import { eraseSessions, listBankAccountIds, listWalletIds } from "./queries.ts";
 import type { openSessions } from "./sessions.ts";
 
 /** One thing to settle before the account closes. */
@@ -61,22 +62,39 @@ const ERASED: AccountChange = {
 /** The account as it is now, and whom to tell; or all that stands in the way. */
 export type Closing = { account: AccountRow; owner: Recipient } | { obstacles: Obstacle[] };
 
-/** Between reading which wallets an account has and locking them, another one was opened. */
-class WalletMissed extends Error {}
+/** Between reading what an account has and locking it, a wallet was opened, or a bank account linked or unlinked. */
+class RowsMissed extends Error {}
 
-/** The account and all its wallets close, and what says who it was is erased: all of it at once, or nothing. */
-export const closeAccount = (accountId: bigint, walletIds: bigint[], keyId?: bigint): Command<Closing> => ({
-  touches: { account: [accountId], wallet: walletIds },
+/** What an account has, as it was read. */
+export interface Belongings {
+  walletIds: bigint[];
+  /** Those that are linked. */
+  bankAccountIds: bigint[];
+}
+
+/**
+ * The account and all its wallets close, its bank accounts are linked no more, and what says who it was is erased: all
+ * of it at once, or nothing.
+ */
+export const closeAccount = (
+  accountId: bigint,
+  { walletIds, bankAccountIds }: Belongings,
+  keyId?: bigint,
+): Command<Closing> => ({
+  touches: { account: [accountId], wallet: walletIds, bankAccount: bankAccountIds },
   decide(books) {
     const account = books.account(accountId);
     if (account.state !== Account_State.OPEN) throw accountNotFound(accountId);
-    if (account.walletCount !== walletIds.length) throw new WalletMissed();
+    if (account.walletCount !== walletIds.length) throw new RowsMissed();
+    const links = bankAccountIds.map((id) => books.find("bankAccount", id)).filter(isLinked);
+    if (account.bankAccountCount !== links.length) throw new RowsMissed();
     const wallets = walletIds.map((id) => books.wallet(id));
     const obstacles = RULES.flatMap((rule) => rule({ account, wallets }));
     if (obstacles.length > 0) return { obstacles };
 
     const { email, phone, language, mainWalletId } = account;
     for (const { id, state } of wallets) if (state !== Wallet_State.CLOSED) books.setState(id, Wallet_State.CLOSED);
+    for (const link of links) endLink(books, link, keyId);
     books.tell("account.closed", [accountId], {
       accountId,
       mainWalletId,
@@ -87,7 +105,34 @@ export const closeAccount = (accountId: bigint, walletIds: bigint[], keyId?: big
   },
 });
 
-/** Wallets are opened by hand, not hundreds a second. */
+const isLinked = (row: BankAccountRow | undefined): row is BankAccountRow => row?.state === BankAccount_State.LINKED;
+
+/**
+ * Ends the link of a locked bank account, whose owner's account is locked too. What stays is which one it was, as others
+ * may see it, for the statement; and what KFTC calls it, which a job tells that the consent has ended.
+ */
+export function endLink(books: Books, { id, accountId, fintechUseNum }: BankAccountRow, keyId?: bigint): BankAccountRow {
+  books.tell("bank.unlinked", [accountId], {
+    accountId,
+    bankAccountId: id,
+    ...(keyId !== undefined && { apiKeyId: keyId }),
+  });
+  books.updateAccount(accountId, { bankAccountCount: books.account(accountId).bankAccountCount - 1 });
+  return books.update("bankAccount", id, {
+    state: BankAccount_State.UNLINKED,
+    numberSealed: null,
+    linkKey: null,
+    holderName: "",
+    alias: "",
+    primaryOf: null,
+    automaticTopUp: 0,
+    updateTime: books.now,
+    unlinkTime: books.now,
+    revokeDueTime: fintechUseNum === "" ? null : books.now,
+  });
+}
+
+/** Wallets are opened, and bank accounts linked, by hand, not hundreds a second. */
 const TRIES_MAX = 5;
 
 /** Closes accounts, and sees to what the books do not know. */
@@ -98,10 +143,11 @@ export function openClosing(app: App, sessions: Pick<ReturnType<typeof openSessi
     for (let attempt = 1; ; attempt += 1) {
       try {
         const walletIds = await listWalletIds(db, accountId);
-        const { value } = await lane.submit(closeAccount(accountId, walletIds, keyId), call);
+        const bankAccountIds = await listBankAccountIds(db, accountId);
+        const { value } = await lane.submit(closeAccount(accountId, { walletIds, bankAccountIds }, keyId), call);
         return value;
       } catch (error) {
-        if (attempt === TRIES_MAX || !(error instanceof WalletMissed)) throw error;
+        if (attempt === TRIES_MAX || !(error instanceof RowsMissed)) throw error;
       }
     }
   }

@@ -6,7 +6,7 @@ import type { Command } from "../ledger/command.ts";
 import type { Call } from "../ledger/lane.ts";
 import { seoulDay } from "../seoul.ts";
 import { keyedHash } from "./hash.ts";
-import { findAccount, findIdentity, keepIdentity } from "./queries.ts";
+import { findAccount, findIdentity, findIdentityOf, keepIdentity } from "./queries.ts";
 
 /** What an identification service proved of a person. */
 export interface Proof {
@@ -23,6 +23,14 @@ export function openIdentities({ config, db, lane, newId }: App) {
     keyedHash(config.hashSecret, "identity", Buffer.from(ci, "base64").toString("base64"));
 
   return {
+    /** The identity of whom this is the CI, if an account ever had it. It never changes. */
+    async find(ci: string): Promise<bigint | undefined> {
+      return (await findIdentity(db, identityKeyOf(ci)))?.id;
+    },
+
+    /** Who the owner of an account is, if that was said. */
+    findOf: (accountId: bigint): Promise<IdentityRow | undefined> => findIdentityOf(db, accountId),
+
     /** Says once whose account it is. Throws IDENTITY_FIXED, IDENTITY_TAKEN, IDENTITY_MISMATCH. */
     async set(
       { accountId, keyId }: { accountId: bigint; keyId: bigint },

@@ -1,4 +1,5 @@
 import { Account_State } from "../../gen/chatpay/account/v1/account_pb.ts";
+import { BankAccount_State } from "../../gen/chatpay/bank/v1/bank_pb.ts";
 import type { Db, Trx } from "../db/database.ts";
 import type { AccountRow, IdentityRow, Row, SessionRow } from "../db/schema.ts";
 import type { Address } from "./address.ts";
@@ -55,10 +56,29 @@ export async function listWalletIds(db: Db, accountId: bigint): Promise<bigint[]
   return wallets.map(({ id }) => id);
 }
 
+/** Those that are linked. */
+export async function listBankAccountIds(db: Db, accountId: bigint): Promise<bigint[]> {
+  const linked = await db
+    .selectFrom("bankAccount")
+    .select("id")
+    .where("accountId", "=", accountId)
+    .where("state", "=", BankAccount_State.LINKED)
+    .execute();
+  return linked.map(({ id }) => id);
+}
+
 // Identities
 
 export const findIdentity = (db: Db, identityKey: Buffer): Promise<IdentityRow | undefined> =>
   db.selectFrom("identity").selectAll().where("identityKey", "=", identityKey).executeTakeFirst();
+
+export const findIdentityOf = (db: Db, accountId: bigint): Promise<IdentityRow | undefined> =>
+  db
+    .selectFrom("account")
+    .innerJoin("identity", "identity.id", "account.identityId")
+    .selectAll("identity")
+    .where("account.id", "=", accountId)
+    .executeTakeFirst();
 
 /** The identity of this key: the one that is given, unless somebody was faster. */
 export async function keepIdentity(db: Db, identity: IdentityRow): Promise<IdentityRow> {

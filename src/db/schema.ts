@@ -163,6 +163,8 @@ export const tables = {
     identityKey: optional(bytes),
     /** So that closing knows that it has all of them. */
     walletCount: number,
+    /** Those that are linked; closing goes by it too. */
+    bankAccountCount: number,
   },
   /** A person in the flesh. It outlives their accounts, one of which is open at most. */
   identity: {
@@ -298,6 +300,8 @@ export const tables = {
     unlinkTime: optional(time),
     /** When KFTC is told that it is not linked any more; none when there is nothing to tell. */
     revokeDueTime: optional(time),
+    /** How often it was tried to tell. */
+    revokeTries: number,
     leaseOwner: text,
     leaseUntil: optional(time),
   },
@@ -414,6 +418,7 @@ export type ApiKeyRow = Row<"apiKey">;
 export type AllowanceRow = Row<"allowance">;
 export type SavingsMoveRow = Row<"savingsMove">;
 export type BankAccountRow = Row<"bankAccount">;
+export type BankGrantRow = Row<"bankGrant">;
 export type BankTransferRow = Row<"bankTransfer">;
 
 /** The wallet on the other side of money that came from or went to a bank. */

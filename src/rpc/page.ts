@@ -16,9 +16,11 @@ export interface Page {
   tokenAfter(cursor: bigint): string;
 }
 
+const markOf = (filter: Filter) => hash("sha256", filter.join("\n"), "base64url").slice(0, FILTER_CHARACTERS);
+
 /** Reads size and token of a listing. */
 export function readPage(request: { pageSize: number; pageToken: string }, ...filter: Filter): Page {
-  const mark = hash("sha256", filter.join("\n"), "base64url").slice(0, FILTER_CHARACTERS);
+  const mark = markOf(filter);
   return {
     size: request.pageSize || SIZE_STANDARD,
     cursor: request.pageToken === "" ? undefined : readToken(request.pageToken, mark),
@@ -30,6 +32,18 @@ function readToken(token: string, mark: string): bigint {
   const [, cursor, tokenMark] = /^([0-9]{1,19})\.(.*)$/.exec(Buffer.from(token, "base64url").toString()) ?? [];
   if (cursor === undefined || tokenMark !== mark) throw pageTokenInvalid();
   return BigInt(cursor);
+}
+
+/** A listing that somebody else pages: a token is what they say comes next. */
+export function readForeignPage({ pageToken }: { pageToken: string }, ...filter: Filter) {
+  const mark = markOf(filter);
+  const [, tokenMark, trace] = /^([^.]*)\.([\x20-\x7e]+)$/.exec(Buffer.from(pageToken, "base64url").toString()) ?? [];
+  if (pageToken !== "" && tokenMark !== mark) throw pageTokenInvalid();
+  return {
+    /** What they said on the page before; empty on the first. */
+    trace: trace ?? "",
+    tokenFor: (next: string | undefined) => (next ? Buffer.from(`${mark}.${next}`).toString("base64url") : ""),
+  };
 }
 
 /** How many entries of a wallet one page looks through for those that its filters let pass. */

@@ -151,6 +151,7 @@ export const accountRow = (id: bigint, mainWalletId: bigint, createTime: Date): 
   pinTries: 0,
   identityKey: null,
   walletCount: 0,
+  bankAccountCount: 0,
   createTime,
   updateTime: createTime,
 });

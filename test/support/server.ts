@@ -4,6 +4,7 @@ import { type Client, createClient, type Interceptor, type Transport } from "@co
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { pino } from "pino";
 import { inject } from "vitest";
+import { kftcSettings, startKftc } from "../../sandbox/kftc/server.ts";
 import { startMailInbox } from "../../sandbox/mail.ts";
 import { smsSettings, startSmsInbox } from "../../sandbox/sms.ts";
 import { createApp } from "../../src/app.ts";
@@ -55,10 +56,12 @@ export const testEnvironment = (databaseUrl: string, smtpPort: number): NodeJS.P
 export async function startServer(environment: NodeJS.ProcessEnv = {}) {
   const inbox = await startMailInbox({ smtpPort: 0, httpPort: 0 });
   const smsInbox = await startSmsInbox({ port: 0 });
+  const kftc = await startKftc({ port: 0 });
   const databaseUrl = environment.DATABASE_URL ?? (await makeDatabase());
   const config = readConfig({
     ...testEnvironment(databaseUrl, inbox.smtpPort),
     ...smsSettings(smsInbox.url),
+    ...kftcSettings(kftc.url),
     ...environment,
   });
   const logs: string[] = [];
@@ -95,6 +98,8 @@ export async function startServer(environment: NodeJS.ProcessEnv = {}) {
     logs,
     inbox,
     smsInbox,
+    /** The open banking centre that the server talks with, unless its environment names another. */
+    kftc,
     baseUrl,
     grpcUrl,
     internalUrl,
@@ -109,6 +114,7 @@ export async function startServer(environment: NodeJS.ProcessEnv = {}) {
       await app.close();
       await inbox.stop();
       await smsInbox.stop();
+      await kftc.stop();
     },
   };
 }

@@ -2,6 +2,10 @@ import { type Kysely, sql } from "kysely";
 
 /** What comes from banks and goes to them, savings, and what may be drawn and sent in a day. */
 export async function up(db: Kysely<unknown>) {
+  if (!(await hasColumn(db, "account", "bank_account_count"))) {
+    await sql`alter table account add column bank_account_count int not null default 0`.execute(db);
+  }
+
   await sql`
     create table if not exists allowance (
       id               bigint      not null,
@@ -65,12 +69,14 @@ export async function up(db: Kysely<unknown>) {
       update_time        datetime(3)    not null,
       unlink_time        datetime(3)    null,
       revoke_due_time    datetime(3)    null,
+      revoke_tries       int            not null default 0,
       lease_owner        varchar(64)    character set ascii collate ascii_bin not null default '',
       lease_until        datetime(3)    null,
       primary key (id),
       unique key bank_account_link (link_key),
       unique key bank_account_primary (primary_of),
       key bank_account_account (account_id, id),
+      key bank_account_fintech (fintech_use_num),
       key bank_account_revoke (revoke_due_time),
       constraint bank_account_unit check (top_up_unit between 1 and 10000)
     ) default charset = utf8mb4 collate = utf8mb4_bin`.execute(db);
@@ -154,4 +160,11 @@ export async function up(db: Kysely<unknown>) {
       key bank_transfer_due (due_time),
       constraint bank_transfer_amount_positive check (amount > 0)
     ) default charset = utf8mb4 collate = utf8mb4_bin`.execute(db);
+}
+
+async function hasColumn(db: Kysely<unknown>, table: string, column: string): Promise<boolean> {
+  const { rows } = await sql`
+    select 1 from information_schema.columns
+    where table_schema = database() and table_name = ${table} and column_name = ${column}`.execute(db);
+  return rows.length > 0;
 }
