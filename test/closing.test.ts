@@ -363,7 +363,9 @@ test("A7: a command that knows of fewer wallets than there are closes nothing", 
   const alice = await openWallet(server);
   await openAnother(server, alice);
 
-  const answer = server.app.lane.submit(closeAccount(alice.accountId, { walletIds: [BigInt(alice.walletId)], bankAccountIds: [] }));
+  const answer = server.app.lane.submit(
+    closeAccount(alice.accountId, { walletIds: [BigInt(alice.walletId)], bankAccountIds: [] }),
+  );
 
   await expect(answer).rejects.not.toHaveProperty("code");
   expect((await accountRow(alice)).state).toBe(Account_State.OPEN);

@@ -294,8 +294,8 @@ function commandOf(each: Step, { walletIds, accountIds, holdIds, model, run }: R
     case "rename":
       return updateProfile(accountId(each.account), { displayName: each.name });
     case "close": {
-      const walletIds = (model.accounts[each.account]?.wallets ?? []).map(walletId);
-      const { touches, decide } = closeAccount(accountId(each.account), { walletIds, bankAccountIds: [] });
+      const own = (model.accounts[each.account]?.wallets ?? []).map(walletId);
+      const { touches, decide } = closeAccount(accountId(each.account), { walletIds: own, bankAccountIds: [] });
       return { touches, decide: (books) => ({ id: accountId(each.account), ...decide(books) }) };
     }
   }

@@ -111,7 +111,11 @@ const isLinked = (row: BankAccountRow | undefined): row is BankAccountRow => row
  * Ends the link of a locked bank account, whose owner's account is locked too. What stays is which one it was, as others
  * may see it, for the statement; and what KFTC calls it, which a job tells that the consent has ended.
  */
-export function endLink(books: Books, { id, accountId, fintechUseNum }: BankAccountRow, keyId?: bigint): BankAccountRow {
+export function endLink(
+  books: Books,
+  { id, accountId, fintechUseNum }: BankAccountRow,
+  keyId?: bigint,
+): BankAccountRow {
   books.tell("bank.unlinked", [accountId], {
     accountId,
     bankAccountId: id,

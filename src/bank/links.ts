@@ -5,7 +5,7 @@ import { keyedHash } from "../account/hash.ts";
 import { openIdentities } from "../account/identity.ts";
 import type { App } from "../app.ts";
 import { isDuplicateKey, type Trx, transact } from "../db/database.ts";
-import type { BankAccountRow, BankGrantRow } from "../db/schema.ts";
+import type { BankAccountRow } from "../db/schema.ts";
 import {
   accountNotFound,
   bankAccountNotFound,
@@ -28,7 +28,6 @@ import {
   giveBackConsent,
   insertBankAccount,
   insertConsent,
-  keepGrant,
   listLinked,
   lockLinked,
   lockOwner,
@@ -55,11 +54,13 @@ export interface Owner {
 }
 
 /** A bank account as KFTC or a bank tells of it. */
-interface Found
-  extends Pick<BankAccountRow, "bankCode" | "bankName" | "maskedNumber" | "fintechUseNum" | "holderName" | "alias"> {
+interface Found {
+  shown: Pick<
+    BankAccountRow,
+    "bankCode" | "bankName" | "maskedNumber" | "fintechUseNum" | "holderName" | "alias" | "canInquire" | "canDraw"
+  >;
+  /** In full, where it is told. */
   number: string | undefined;
-  canInquire: boolean;
-  canDraw: boolean;
 }
 
 interface Linked {
@@ -86,23 +87,13 @@ export function openLinks(app: App, { settings, banking, tokens, vault }: Bank) 
   const attempts = openAttempts(app);
 
   /** Where the number is not told, KFTC's own name for the account must do. */
-  function linkKeyOf({ bankCode, number, fintechUseNum }: Pick<Found, "bankCode" | "number" | "fintechUseNum">) {
+  function linkKeyOf({ bankCode, fintechUseNum }: Pick<BankAccountRow, "bankCode" | "fintechUseNum">, number?: string) {
     const name = number === undefined ? `fintech:${fintechUseNum}` : `${bankCode}:${number}`;
     return keyedHash(config.hashSecret, "bank-account", name).subarray(0, LINK_KEY_BYTES);
   }
 
   const sealNumber = (id: bigint, number: string | undefined) =>
     number === undefined ? null : vault.seal(number, `bank_account:${id}`);
-
-  const sealedGrant = (accountId: bigint, grant: UserGrant): Omit<BankGrantRow, "version"> => ({
-    accountId,
-    userSeqNo: grant.userSeqNo,
-    accessToken: vault.seal(grant.accessToken, `bank_grant:${accountId}`),
-    refreshToken: vault.seal(grant.refreshToken, `bank_grant:${accountId}`),
-    scope: grant.scope.join(" "),
-    expireTime: grant.expireTime,
-    updateTime: new Date(),
-  });
 
   /** What the person let us do, and to what. */
   async function fetchConsent(stateHash: Buffer, code: string) {
@@ -126,7 +117,7 @@ export function openLinks(app: App, { settings, banking, tokens, vault }: Bank) 
    */
   async function link(trx: Trx, accountId: bigint, own: BankAccountRow[], found: Found[]): Promise<Linked> {
     const now = new Date();
-    const keyed = found.map((one) => ({ one, id: newId(), linkKey: linkKeyOf(one) }));
+    const keyed = found.map((one) => ({ one, id: newId(), linkKey: linkKeyOf(one.shown, one.number) }));
     const linked: BankAccountRow[] = [];
     const added: bigint[] = [];
     const taken: Found[] = [];
@@ -144,19 +135,18 @@ export function openLinks(app: App, { settings, banking, tokens, vault }: Bank) 
     const count = own.length + added.length;
     if (count > LINKED_MAX) throw tooMany("bank accounts", LINKED_MAX);
     await setBankAccountCount(trx, accountId, count);
-    linked.sort((a, b) => (a.id < b.id ? -1 : 1));
+    linked.sort((one, other) => (one.id < other.id ? -1 : 1));
     await choosePrimary(trx, own, linked);
     return { linked, added, taken };
   }
 
   /** What was linked before, as it was consented to now. */
   async function takeOver(trx: Trx, before: BankAccountRow, one: Found, now: Date): Promise<BankAccountRow> {
-    const { bankName, maskedNumber, fintechUseNum, holderName } = one;
+    const { alias: _, ...shown } = one.shown;
     const change = {
-      ...{ bankName, maskedNumber, fintechUseNum, holderName },
-      ...{ canInquire: Number(one.canInquire), canDraw: Number(one.canDraw) },
+      ...shown,
       numberSealed: sealNumber(before.id, one.number) ?? before.numberSealed,
-      automaticTopUp: one.canDraw ? before.automaticTopUp : 0,
+      automaticTopUp: shown.canDraw && before.automaticTopUp,
       updateTime: now,
     };
     await updateBankAccount(trx, before.id, change);
@@ -233,11 +223,12 @@ export function openLinks(app: App, { settings, banking, tokens, vault }: Bank) 
         const account = await lockOwner(trx, accountId);
         if (!account) throw accountNotFound(accountId);
         const own = await lockLinked(trx, accountId);
-        const isOwner = account.identityId === null ? await isSameUser(trx, own, grant) : account.identityId === identityId;
+        const isOwner =
+          account.identityId === null ? await isSameUser(trx, own, grant) : account.identityId === identityId;
         if (!isOwner) throw bankPersonMismatch();
         const done = await link(trx, accountId, own, found);
         if (done.linked.length === 0) return done;
-        await keepGrant(trx, sealedGrant(accountId, grant));
+        await tokens.keep(trx, accountId, grant);
         await forgetRevocations(
           trx,
           done.linked.map(({ fintechUseNum }) => fintechUseNum),
@@ -259,16 +250,15 @@ export function openLinks(app: App, { settings, banking, tokens, vault }: Bank) 
       const { accountId } = owner;
       const identity = await identities.findOf(accountId);
       if (!identity) throw identityRequired();
-      const linkKey = linkKeyOf({ bankCode, number, fintechUseNum: "" });
+      const linkKey = linkKeyOf({ bankCode, fintechUseNum: "" }, number);
       const before = (await listLinked(db, accountId)).find((row) => row.linkKey?.equals(linkKey));
       if (before) return before;
 
       const birthDate = identity.birthDate.replaceAll("-", "").slice(2);
       const { holderName, bankName } = await askRealName(accountId, { bankCode, accountNumber: number, birthDate });
-      const one = {
-        ...{ bankCode, bankName, number, holderName, alias, fintechUseNum: "", maskedNumber: masked(number) },
-        ...{ canInquire: false, canDraw: false },
-      };
+      const maskedNumber = masked(number);
+      const consent = { fintechUseNum: "", canInquire: 0, canDraw: 0 };
+      const one = { shown: { bankCode, bankName, maskedNumber, holderName, alias, ...consent }, number };
       const result = await transact(db, async (trx) => {
         const account = await lockOwner(trx, accountId);
         if (!account) throw accountNotFound(accountId);
@@ -323,29 +313,26 @@ function consentRefusalFor(error: unknown): unknown {
 const isUsable = ({ isOpen, inquiryAgreed, transferAgreed }: ConsentedAccount) =>
   isOpen && (inquiryAgreed || transferAgreed);
 
-const fromConsented = (account: ConsentedAccount): Found => ({
-  ...account,
-  number: account.number,
-  alias: account.alias.slice(0, ALIAS_CHARACTERS).toWellFormed(),
-  canInquire: account.inquiryAgreed,
-  canDraw: account.transferAgreed,
-});
+function fromConsented(account: ConsentedAccount): Found {
+  const { bankCode, bankName, maskedNumber, number, fintechUseNum, holderName } = account;
+  const alias = account.alias.slice(0, ALIAS_CHARACTERS).toWellFormed();
+  const consent = { canInquire: Number(account.inquiryAgreed), canDraw: Number(account.transferAgreed) };
+  return { shown: { bankCode, bankName, maskedNumber, fintechUseNum, holderName, alias, ...consent }, number };
+}
 
 /** The same by its number, or by what KFTC calls it. */
-const isSame = (row: BankAccountRow, { fintechUseNum }: Found, linkKey: Buffer) =>
+const isSame = (row: BankAccountRow, { shown: { fintechUseNum } }: Found, linkKey: Buffer) =>
   row.linkKey?.equals(linkKey) === true || (fintechUseNum !== "" && row.fintechUseNum === fintechUseNum);
 
 const rowOf = (
   own: Pick<BankAccountRow, "id" | "accountId" | "linkKey" | "numberSealed">,
-  { bankCode, bankName, maskedNumber, fintechUseNum, holderName, alias, canInquire, canDraw }: Found,
+  { shown }: Found,
   now: Date,
 ): BankAccountRow => ({
   ...own,
-  ...{ bankCode, bankName, maskedNumber, fintechUseNum, holderName, alias },
+  ...shown,
   state: BankAccount_State.LINKED,
   primaryOf: null,
-  canInquire: Number(canInquire),
-  canDraw: Number(canDraw),
   automaticTopUp: 0,
   topUpUnit: 1n,
   createTime: now,
@@ -390,7 +377,8 @@ const unlink = ({ accountId, keyId }: Owner, bankAccountId: bigint): Command<Ban
   touches: { account: [accountId], bankAccount: [bankAccountId] },
   decide(books) {
     const row = books.find("bankAccount", bankAccountId);
-    if (row?.accountId !== accountId || row.state !== BankAccount_State.LINKED) throw bankAccountNotFound(bankAccountId);
+    if (row?.accountId !== accountId || row.state !== BankAccount_State.LINKED)
+      throw bankAccountNotFound(bankAccountId);
     return endLink(books, row, keyId);
   },
 });

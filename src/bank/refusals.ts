@@ -7,10 +7,9 @@ import { BankingError } from "./openbanking/contract.ts";
 export const unavailable = () => dependencyUnavailable("open banking");
 
 /** The owner has not agreed, or not any more; or is not, or not any more, known to KFTC or to the bank. */
-const CONSENT_MISSING = new Set([
-  ...["A0014", "A0019", "A0304", "A0305", "A0306", "A0313", "A0316", "A0317", "A0319", "A0323", "A0327", "A0334", "A0337"],
-  ...["468", "551", "555", "556"],
-]);
+const CONSENT_MISSING = new Set(
+  "A0014 A0019 A0304 A0305 A0306 A0313 A0316 A0317 A0319 A0323 A0327 A0334 A0337 468 551 555 556".split(" "),
+);
 
 /** Whether only a new consent helps. A token that is refused, and cannot be renewed, is one that was taken back. */
 export const isConsentMissing = ({ kind, code }: BankingError) =>

@@ -36,7 +36,7 @@ export const bankService = (app: App): ServiceImpl<typeof BankService> => {
       const { linked, taken } = await links.finish(ownerOf(payerOf(context)), request);
       return {
         bankAccounts: linked.map((row) => toBankAccount(row)),
-        takenNumbers: taken.map(({ maskedNumber }) => maskedNumber),
+        takenNumbers: taken.map(({ shown }) => shown.maskedNumber),
       };
     },
 
@@ -68,7 +68,7 @@ export const bankService = (app: App): ServiceImpl<typeof BankService> => {
       const { entries, nextTrace } = await live.listEntries(accountId, idOf(bankAccountId), span);
       return { entries: entries.map(toEntry), nextPageToken: page.tokenFor(nextTrace) };
     },
-  };
+  } as ServiceImpl<typeof BankService>;
 };
 
 /** What answers where no open banking is configured. */

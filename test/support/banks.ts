@@ -1,5 +1,6 @@
 import type { BankAccount } from "../../gen/chatpay/bank/v1/bank_pb.ts";
 import type { NewPerson } from "../../sandbox/kftc/remote.ts";
+import { seoulDay } from "../../src/seoul.ts";
 import type { Person } from "./people.ts";
 import type { TestServer } from "./server.ts";
 
@@ -56,10 +57,19 @@ export async function linkBank(
   const choice = { citizen, ...(accounts && { accounts }), ...(agree && { agree }) };
   const { bankAccounts } = await person.banks.finishLink(await consentTo(server, person, choice));
   const bankAccount = bankAccounts.find(({ primary }) => primary) ?? bankAccounts[0];
-  const where = citizen.accounts.find(({ bankCode }) => bankCode === bankAccount?.bankCode);
+  const where = citizen.accounts.find((one) => bankAccount && isShownAs(one, bankAccount));
   if (!bankAccount || !where) throw new Error("no bank account was linked");
   if (!automaticTopUp && topUpUnit === 1n) return { citizen, where, bankAccount, bankAccounts };
   const change = { bankAccountId: bankAccount.id, automaticTopUp, topUpUnit };
   const { bankAccount: changed = bankAccount } = await person.banks.updateBankAccount(change);
   return { citizen, where, bankAccount: changed, bankAccounts };
 }
+
+const isShownAs = (where: LinkedBank["where"], { bankCode, maskedNumber }: BankAccount) =>
+  where.bankCode === bankCode && `${where.number.slice(0, -3)}***` === maskedNumber;
+
+const DAY_MS = 24 * 60 * 60_000;
+
+/** A day in Seoul as 2026-12-31: today, or so many days from it. */
+export const seoulDate = (days = 0): string =>
+  seoulDay(new Date(Date.now() + days * DAY_MS)).replace(/^(....)(..)(..)$/, "$1-$2-$3");

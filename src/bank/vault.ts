@@ -1,0 +1,42 @@
+import { createCipheriv, createDecipheriv, hash, randomBytes } from "node:crypto";
+
+export type Vault = ReturnType<typeof openVault>;
+
+const CIPHER = "aes-256-gcm";
+const KEY_ID_BYTES = 4;
+const NONCE_BYTES = 12;
+const TAG_BYTES = 16;
+const HEAD_BYTES = KEY_ID_BYTES + NONCE_BYTES + TAG_BYTES;
+
+/**
+ * Encrypts what must not lie about in the open: the id of the key, a nonce, a tag, and the text. The context says where it
+ * belongs, so that it is of no use anywhere else.
+ */
+export function openVault({ secret, acceptedSecrets }: { secret: Buffer; acceptedSecrets: Buffer[] }) {
+  const keys = new Map([...acceptedSecrets, secret].map((key) => [keyIdOf(key).toString("hex"), key]));
+  const current = keyIdOf(secret);
+  return {
+    seal(text: string, context: string): Buffer {
+      const nonce = randomBytes(NONCE_BYTES);
+      const cipher = createCipheriv(CIPHER, secret, nonce).setAAD(Buffer.from(context));
+      const body = Buffer.concat([cipher.update(text, "utf8"), cipher.final()]);
+      return Buffer.concat([current, nonce, cipher.getAuthTag(), body]);
+    },
+
+    /** Throws when no secret of ours has sealed it, or it was changed, or belongs elsewhere. */
+    open(sealed: Buffer, context: string): string {
+      const key = keys.get(sealed.subarray(0, KEY_ID_BYTES).toString("hex"));
+      if (!key || sealed.length < HEAD_BYTES) throw new Error("this was not sealed with a secret of ours");
+      const nonce = sealed.subarray(KEY_ID_BYTES, KEY_ID_BYTES + NONCE_BYTES);
+      const cipher = createDecipheriv(CIPHER, key, nonce)
+        .setAAD(Buffer.from(context))
+        .setAuthTag(sealed.subarray(KEY_ID_BYTES + NONCE_BYTES, HEAD_BYTES));
+      return Buffer.concat([cipher.update(sealed.subarray(HEAD_BYTES)), cipher.final()]).toString();
+    },
+
+    /** Whether another secret than the present one sealed it. */
+    isOutdated: (sealed: Buffer) => !sealed.subarray(0, KEY_ID_BYTES).equals(current),
+  };
+}
+
+const keyIdOf = (secret: Buffer) => hash("sha256", secret, "buffer").subarray(0, KEY_ID_BYTES);
