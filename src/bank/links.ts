@@ -119,23 +119,21 @@ export function openLinks(app: App, { settings, banking, tokens, vault }: Bank) 
     const now = new Date();
     const keyed = found.map((one) => ({ one, id: newId(), linkKey: linkKeyOf(one.shown, one.number) }));
     const linked: BankAccountRow[] = [];
-    const added: bigint[] = [];
     const taken: Found[] = [];
     for (const { one, id, linkKey } of keyed.toSorted((a, b) => a.linkKey.compare(b.linkKey))) {
       const before = own.find((row) => isSame(row, one, linkKey));
       if (before) linked.push(await takeOver(trx, before, one, now));
       else {
         const row = rowOf({ id, accountId, linkKey, numberSealed: sealNumber(id, one.number) }, one, now);
-        if (await isInserted(trx, row)) {
-          linked.push(row);
-          added.push(id);
-        } else taken.push(one);
+        if (await isInserted(trx, row)) linked.push(row);
+        else taken.push(one);
       }
     }
+    linked.sort((one, other) => (one.id < other.id ? -1 : 1));
+    const added = linked.map(({ id }) => id).filter((id) => !own.some((row) => row.id === id));
     const count = own.length + added.length;
     if (count > LINKED_MAX) throw tooMany("bank accounts", LINKED_MAX);
     await setBankAccountCount(trx, accountId, count);
-    linked.sort((one, other) => (one.id < other.id ? -1 : 1));
     await choosePrimary(trx, own, linked);
     return { linked, added, taken };
   }
