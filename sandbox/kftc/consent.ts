@@ -72,5 +72,3 @@ export function openConsents(clock: Clock) {
     isExpired: (time: Date) => clock.now().getTime() - time.getTime() > CONSENT_DAYS * DAY_MS,
   };
 }
-
-export type Consents = ReturnType<typeof openConsents>;

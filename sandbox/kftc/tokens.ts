@@ -82,6 +82,4 @@ export function openTokens(clock: Clock, institution: string) {
   };
 }
 
-export type Tokens = ReturnType<typeof openTokens>;
-
 const base64 = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
