@@ -4,7 +4,10 @@ import { afterAll, expect, test } from "vitest";
 import { BankAccount_State, BankService, LiveBalance_Status } from "../gen/chatpay/bank/v1/bank_pb.ts";
 import { Reason } from "../gen/chatpay/error/v1/error_pb.ts";
 import { kftcSettings } from "../sandbox/kftc/server.ts";
+import { BankingError } from "../src/bank/openbanking/contract.ts";
+import { openRevocations } from "../src/bank/revoke.ts";
 import { claimTranId, tranIdOf } from "../src/bank/tranid.ts";
+import type { BankAccountRow } from "../src/db/schema.ts";
 import { addCitizen, type Citizen, consentTo, linkBank, seoulDate } from "./support/banks.ts";
 import { eventsOf, openWallet, openWallets, type Person, personAt, signUp } from "./support/people.ts";
 import { call, errorOf, everyRpc, outcomeOf, refusalOf } from "./support/rpcs.ts";
@@ -507,6 +510,70 @@ test("B3: a bank that does not show its statement says why", async () => {
   expect(await refusalOf(list())).toEqual(AWAY);
   await kftc.changeConsent((await rowsOf(alice))[0]?.fintechUseNum ?? "", "expire", "inquiry");
   expect(await refusalOf(list())).toEqual(CONSENT_MISSING);
+});
+
+// What KFTC is told
+
+const revocations = () => {
+  if (!server.app.bank) throw new Error("there is no bank");
+  return openRevocations(server.app, server.app.bank);
+};
+
+test("B3: KFTC is told of an unlinked account, again until it has heard; the grant goes with the last", async () => {
+  const alice = await openWallet(server);
+  const citizen = await citizenAt("088", "090");
+  const { bankAccounts } = await linkBank(server, alice, { citizen });
+  const [first, second] = bankAccounts.map(({ id }) => id) as [string, string];
+  const { accessToken = Buffer.alloc(0) } = (await grantOf(alice)) ?? {};
+  const { userSeqNo = "" } = (await grantOf(alice)) ?? {};
+  const token = server.app.bank?.vault.open(accessToken, `bank_grant:${alice.accountId}`) ?? "";
+  const known = async () =>
+    (await server.app.bank?.banking.listAccounts(token, userSeqNo))?.filter(
+      ({ inquiryAgreed, transferAgreed }) => inquiryAgreed || transferAgreed,
+    );
+
+  await alice.banks.unlinkBankAccount({ bankAccountId: first });
+  const dueRow = async () => (await rowsOf(alice)).find(({ revokeDueTime }) => revokeDueTime !== null);
+  await kftc.script({ call: "cancel", kind: "drop", at: "after" });
+  await expect(revocations().tell((await dueRow()) as BankAccountRow)).rejects.toThrow(BankingError);
+  expect((await dueRow())?.id).toBe(BigInt(first));
+  await revocations().tell((await dueRow()) as BankAccountRow);
+
+  expect(await dueRow()).toBeUndefined();
+  expect(await known()).toHaveLength(1);
+  expect(await grantOf(alice)).toBeDefined();
+  await alice.banks.unlinkBankAccount({ bankAccountId: second });
+  await revocations().tell((await dueRow()) as BankAccountRow);
+  expect(await known()).toEqual([]);
+  expect(await grantOf(alice)).toBeUndefined();
+});
+
+test("B3: KFTC is not told to end the consent of an account that was linked again meanwhile", async () => {
+  const alice = await openWallet(server);
+  const { citizen, bankAccount } = await linkBank(server, alice);
+  await alice.banks.unlinkBankAccount({ bankAccountId: bankAccount.id });
+  const [unlinked] = await rowsOf(alice);
+  await linkBank(server, alice, { citizen });
+
+  await revocations().tell(unlinked as BankAccountRow);
+
+  expect((await rowsOf(alice)).map(({ revokeDueTime }) => revokeDueTime)).toEqual([null, null]);
+  const { bankAccounts } = await alice.banks.listBankAccounts({ withBalances: true });
+  expect(bankAccounts).toMatchObject([{ liveBalance: { status: LiveBalance_Status.OK } }]);
+});
+
+test("B3: a consent that was taken back at KFTC needs no telling, also of a closed account", async () => {
+  const alice = await openWallet(server);
+  await linkBank(server, alice);
+  await kftc.changeTokens("revoke", (await grantOf(alice))?.userSeqNo);
+  await alice.accounts.closeAccount({});
+  const [unlinked] = await rowsOf(alice);
+  expect(unlinked?.revokeDueTime).toBeInstanceOf(Date);
+
+  await revocations().tell(unlinked as BankAccountRow);
+
+  expect((await rowsOf(alice))[0]?.revokeDueTime).toBeNull();
+  expect(await grantOf(alice)).toBeUndefined();
 });
 
 // Closing

@@ -89,6 +89,43 @@ export async function forgetRevocations(trx: Trx, fintechUseNums: string[]): Pro
     .execute();
 }
 
+/** Holds back whoever links a bank account of the account, which may be closed. */
+export async function lockAnyOwner(trx: Trx, accountId: bigint): Promise<void> {
+  await trx.selectFrom("account").select("id").where("id", "=", accountId).forUpdate().execute();
+}
+
+/** KFTC has heard, and whoever told it has the lease still. */
+export async function endRevocation(
+  trx: Trx,
+  { id, leaseOwner }: Pick<BankAccountRow, "id" | "leaseOwner">,
+): Promise<void> {
+  await trx
+    .updateTable("bankAccount")
+    .set({ revokeDueTime: null, leaseOwner: "", leaseUntil: null })
+    .where("id", "=", id)
+    .where("leaseOwner", "=", leaseOwner)
+    .execute();
+}
+
+/** Of an account none of whose bank accounts are linked by consent, or are to be cancelled. */
+export async function deleteUnusedGrant(trx: Trx, accountId: bigint): Promise<void> {
+  await trx
+    .deleteFrom("bankGrant")
+    .where("accountId", "=", accountId)
+    .where(({ not, exists, selectFrom }) =>
+      not(
+        exists(
+          selectFrom("bankAccount")
+            .select("id")
+            .where("accountId", "=", accountId)
+            .where("fintechUseNum", "!=", "")
+            .where((on) => on.or([on("state", "=", BankAccount_State.LINKED), on("revokeDueTime", "is not", null)])),
+        ),
+      ),
+    )
+    .execute();
+}
+
 /** Whether somebody has linked, perhaps again, what KFTC calls so. */
 export const isLinkedAtCentre = async (db: Db, fintechUseNum: string): Promise<boolean> =>
   (await db
