@@ -6,6 +6,7 @@ import { type Bank, openBank } from "./bank/bank.ts";
 import type { Config } from "./config.ts";
 import { type Db, openDatabase } from "./db/database.ts";
 import { leaseIds, type NewId } from "./id.ts";
+import { openRunner, type Runner } from "./job/runner.ts";
 import { type Lane, openLane } from "./ledger/lane.ts";
 import { type Mailer, openMailer } from "./mail.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
@@ -34,6 +35,8 @@ export interface App {
   messenger: Messenger;
   /** Talks with banks; none where open banking is not configured. */
   bank: Bank | undefined;
+  /** Does in the background what is due, in a server with the role. */
+  runner: Runner;
   newId: NewId;
   /** Closes all of it, what others stand on last. */
   close(): Promise<void>;
@@ -65,6 +68,7 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
   const rates = openRates({ redis, metrics, config });
   const mailer = parts.mailer ?? openMailer(config);
   const messenger = openMessenger({ mailer, log, metrics }, config.sms && openTexter(config.sms));
+  const runner = openRunner({ log, metrics, graceMs: config.shutdownGraceMs });
 
   const bank = openBank({ config, db });
 
@@ -82,8 +86,10 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
     mailer,
     messenger,
     bank,
+    runner,
     newId: ids.newId,
     async close() {
+      await runner.close();
       await bank?.banking.close();
       await lane.close();
       await trail.close();

@@ -111,8 +111,8 @@ function jsonOf(text: string): unknown {
   }
 }
 
-/** The services that may run apart, in servers of their own. */
-const ROLES = ["account", "money"] as const;
+/** What may run apart, in servers of their own: services, and the jobs. */
+const ROLES = ["account", "money", "worker"] as const;
 export type Role = (typeof ROLES)[number];
 
 /** None stands for all. */
@@ -125,7 +125,7 @@ const environment = z.object({
   CHATPAY_MODE: z.enum(["production", "development"]).default("production"),
   DATABASE_URL: url("mysql"),
   REDIS_URL: url("redis", "rediss"),
-  /** Whose services this server serves, comma separated; all if not set. */
+  /** Whose services this server serves, and whether it runs the jobs, comma separated; all if not set. */
   CHATPAY_ROLES: roles,
 
   CHATPAY_HOST: z.string().default("0.0.0.0"),
@@ -229,6 +229,8 @@ const environment = z.object({
   CHATPAY_BANK_SECRET: secret.optional(),
   /** What these encrypted is read too: secrets from before, comma separated. */
   CHATPAY_BANK_SECRETS_ACCEPTED: list.pipe(z.array(secret)),
+  /** How many days the audit trail goes back; 0 keeps all of it. */
+  CHATPAY_AUDIT_DAYS: whole(0, 0, 36_500),
   /** What access tokens name as their issuer and audience. */
   CHATPAY_ISSUER: z.string().min(1).default("chatpay"),
   /**
@@ -351,6 +353,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
     banking: bankingOf(values),
     bankSecret: values.CHATPAY_BANK_SECRET ?? randomBytes(32),
     acceptedBankSecrets: values.CHATPAY_BANK_SECRETS_ACCEPTED,
+    auditDays: values.CHATPAY_AUDIT_DAYS,
     issuer: values.CHATPAY_ISSUER,
     tokenSecret: values.CHATPAY_TOKEN_SECRET ?? randomBytes(32),
     acceptedTokenSecrets: values.CHATPAY_TOKEN_SECRETS_ACCEPTED,

@@ -185,7 +185,8 @@ async function serve(config: Config) {
     }
     stopping = true;
     log.info({ signal }, "stopping: calls that were accepted are finished");
-    await doors.stop();
+    // Jobs start nothing new while calls end.
+    await Promise.all([doors.stop(), app.runner.close()]);
     await app.close();
     log.info("stopped");
     process.exit();

@@ -5,6 +5,15 @@ export type Metrics = ReturnType<typeof createMetrics>;
 
 const BATCH_SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 const BATCH_SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5];
+const JOB_SECONDS = [0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 20, 60];
+/** Whoever asks for metrics waits so long for the database to count what is due. */
+const MEASURE_MS = 1_000;
+
+/** A job that runs in this process, and what of it is due in all of them. */
+interface MeasuredJob {
+  name: string;
+  measure(): Promise<{ count: number; oldestMs: number }>;
+}
 
 export function createMetrics() {
   const registry = new Registry();
@@ -46,9 +55,53 @@ export function createMetrics() {
     labelNames: ["outcome"],
     registers,
   });
+  const jobSeconds = new Histogram({
+    name: "chatpay_job_seconds",
+    help: "Time of a run of a job.",
+    labelNames: ["job"],
+    buckets: JOB_SECONDS,
+    registers,
+  });
+  const jobRuns = new Counter({
+    name: "chatpay_job_runs_total",
+    help: "Runs of jobs, by how they ended: done, later (not finished yet), failed, or stopped with the process.",
+    labelNames: ["job", "outcome"],
+    registers,
+  });
 
   return {
     registry,
+    observeJob({ job, outcome, seconds: took }: { job: string; outcome: string; seconds: number }) {
+      jobRuns.inc({ job, outcome });
+      jobSeconds.observe({ job }, took);
+    },
+    /** What is due is in the database, so each process that runs the jobs tells the same of it. */
+    watchJobs(running: () => MeasuredJob[]) {
+      const oldest = new Gauge({
+        name: "chatpay_job_oldest_seconds",
+        help: "How long the first item that waits for a job has been due.",
+        labelNames: ["job"],
+        registers,
+      });
+      new Gauge({
+        name: "chatpay_job_due",
+        help: "Items that are due and that no process runs, up to a thousand.",
+        labelNames: ["job"],
+        registers,
+        async collect() {
+          // While the database does not say, nothing is better than what was.
+          this.reset();
+          oldest.reset();
+          const late = new Promise<void>((resolve) => setTimeout(resolve, MEASURE_MS).unref());
+          const measured = running().map(async ({ name, measure }) => {
+            const { count, oldestMs } = await measure();
+            this.set({ job: name }, count);
+            oldest.set({ job: name }, oldestMs / 1_000);
+          });
+          await Promise.race([Promise.allSettled(measured), late]);
+        },
+      });
+    },
     observeAudit(outcome: "written" | "lost" | "dropped", count: number) {
       records.inc({ outcome }, count);
     },

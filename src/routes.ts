@@ -33,6 +33,8 @@ const SERVICES: Record<Role, (app: App) => Route[]> = {
     route(PaymentService, paymentService(app)),
     route(LedgerService, ledgerService(app, postingSources)),
   ],
+  // What it does nobody calls; see jobs.ts.
+  worker: () => [],
 };
 
 /** What a server of these roles answers. */

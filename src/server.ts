@@ -5,19 +5,20 @@ import { publicKeySet } from "./account/tokens.ts";
 import type { App } from "./app.ts";
 import type { Config } from "./config.ts";
 import { isMigrated } from "./db/migrate.ts";
+import { jobs } from "./jobs.ts";
 import { createNoteKeyUse } from "./key/key.ts";
 import { routes } from "./routes.ts";
 import type { Page } from "./rpc/connect.ts";
 import { type Doors, openDoors } from "./rpc/doors.ts";
 
-/** Opens the doors of an app. Throws when the tables are not up to date. */
+/** Opens the doors of an app and starts its jobs, as its roles say. Throws when the tables are not up to date. */
 export async function openServer(app: App): Promise<Doors> {
   const { config, log, metrics, db } = app;
   if (!(await isMigrated(db))) throw new Error("the tables are not up to date; run: chatpay migrate");
   await warnOfLoss(app);
   const authenticate = createAuthenticate(app);
   const answersGateways = config.gatewaySecret !== undefined && config.roles.includes("account");
-  return openDoors({
+  const doors = await openDoors({
     config,
     log,
     metrics,
@@ -30,6 +31,8 @@ export async function openServer(app: App): Promise<Doors> {
     resolve: answersGateways ? createResolve(config, authenticate) : undefined,
     healthy: async () => (await sql`select 1`.execute(db)).rows.length === 1,
   });
+  if (config.roles.includes("worker")) app.runner.start(jobs(app));
+  return doors;
 }
 
 /** Whoever keeps it fetches it anew before another key signs; see CHATPAY_TOKEN_SECRET. */

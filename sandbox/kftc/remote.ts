@@ -89,6 +89,9 @@ interface Choice {
 async function answered(consentUrl: string, form: URLSearchParams): Promise<URL> {
   const response = await fetch(consentUrl, { method: "POST", body: form, redirect: "manual" });
   const target = response.headers.get("location");
-  if (!target) throw new Error(`no consent: ${/(?<=\(\[)\d{7}(?=\]\))/.exec(await response.text())?.[0] ?? "the page asks again"}`);
+  if (!target)
+    throw new Error(
+      `no consent: ${/(?<=\(\[)\d{7}(?=\]\))/.exec(await response.text())?.[0] ?? "the page asks again"}`,
+    );
   return new URL(target);
 }

@@ -9,7 +9,7 @@ import type { Command } from "../ledger/command.ts";
 import type { Call } from "../ledger/lane.ts";
 import { tellRevoked } from "../revocations.ts";
 import type { Recipient } from "./messenger.ts";
-import { eraseSessions, listBankAccountIds, listWalletIds } from "./queries.ts";
+import { deleteCleanup, eraseSessions, listBankAccountIds, listWalletIds } from "./queries.ts";
 import type { openSessions } from "./sessions.ts";
 
 /** One thing to settle before the account closes. */
@@ -100,6 +100,9 @@ export const closeAccount = (
       mainWalletId,
       ...(keyId !== undefined && { apiKeyId: keyId }),
     });
+    // In the same commit, so that it is found if this process dies before it has cleaned up.
+    const dueTime = new Date(books.now.getTime() + CLEANUP_MS);
+    books.insert("accountCleanup", { id: accountId, dueTime, leaseOwner: "", leaseUntil: null, tries: 0 });
     const closed = books.updateAccount(accountId, { ...ERASED, state: Account_State.CLOSED });
     return { account: closed, owner: { email, phone, language } };
   },
@@ -136,6 +139,9 @@ export function endLink(
   });
 }
 
+/** Whoever closes an account cleans up at once; a job does what was not done by then. */
+const CLEANUP_MS = 60_000;
+
 /** Wallets are opened, and bank accounts linked, by hand, not hundreds a second. */
 const TRIES_MAX = 5;
 
@@ -156,20 +162,26 @@ export function openClosing(app: App, sessions: Pick<ReturnType<typeof openSessi
     }
   }
 
+  /** Tells the other processes, and ends and erases the sessions. */
+  async function cleanUp(accountId: bigint) {
+    await tellRevoked(app, accountId);
+    await sessions.endAll(accountId);
+    await eraseSessions(db, accountId);
+    await deleteCleanup(db, accountId);
+  }
+
   return {
+    cleanUp,
+
     /** Closes the account for good, or says what stands in the way. Throws ACCOUNT_NOT_FOUND when it is closed already. */
     async close({ accountId, keyId }: { accountId: bigint; keyId?: bigint }, call: Call): Promise<Closing> {
       const closing = await decide(accountId, keyId, call);
       if ("obstacles" in closing) return closing;
       // The closed account keeps everybody out by itself. Whatever fails from here on leaves nobody in, so the answer
       // is that it is closed.
-      await tellRevoked(app, accountId);
-      try {
-        await sessions.endAll(accountId);
-        await eraseSessions(db, accountId);
-      } catch (err) {
-        log.error({ err, account: String(accountId) }, "the sessions of a closed account were not erased");
-      }
+      await cleanUp(accountId).catch((err: unknown) =>
+        log.warn({ err, account: String(accountId) }, "the sessions of a closed account are erased later"),
+      );
       messenger.tell(closing.owner, { is: "account_closed" });
       return closing;
     },

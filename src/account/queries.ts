@@ -1,7 +1,8 @@
 import { Account_State } from "../../gen/chatpay/account/v1/account_pb.ts";
 import { BankAccount_State } from "../../gen/chatpay/bank/v1/bank_pb.ts";
 import type { Db, Trx } from "../db/database.ts";
-import type { AccountRow, IdentityRow, Row, SessionRow } from "../db/schema.ts";
+import { type Claim, claimRows, type DueRows, measureDue, putOffRow, type Waiting } from "../db/leases.ts";
+import type { AccountCleanupRow, AccountRow, IdentityRow, Row, SessionRow } from "../db/schema.ts";
 import type { Address } from "./address.ts";
 
 // Accounts
@@ -65,6 +66,21 @@ export async function listBankAccountIds(db: Db, accountId: bigint): Promise<big
     .where("state", "=", BankAccount_State.LINKED)
     .execute();
   return linked.map(({ id }) => id);
+}
+
+// Closed accounts
+
+const CLEANUPS: DueRows<"accountCleanup"> = { table: "accountCleanup", due: "dueTime", tries: "tries" };
+
+export const claimCleanups = (db: Db, claim: Claim): Promise<AccountCleanupRow[]> => claimRows(db, CLEANUPS, claim);
+
+export const putOffCleanup = (db: Db, row: AccountCleanupRow, dueTime: Date): Promise<void> =>
+  putOffRow(db, CLEANUPS, row, dueTime);
+
+export const measureCleanups = (db: Db): Promise<Waiting> => measureDue(db, CLEANUPS);
+
+export async function deleteCleanup(db: Db, accountId: bigint): Promise<void> {
+  await db.deleteFrom("accountCleanup").where("id", "=", accountId).execute();
 }
 
 // Identities
@@ -209,6 +225,28 @@ export async function noteSessionUse(trx: Trx, id: bigint, use: Pick<SessionRow,
 
 export async function revokeSessions(trx: Trx, ids: bigint[], now: Date): Promise<void> {
   if (ids.length > 0) await trx.updateTable("session").set({ revokeTime: now }).where("id", "in", ids).execute();
+}
+
+/** Deletes the first of those that have expired by then; how many there were. */
+export async function deleteRefreshTokens(db: Db, expiredBy: Date, limit: number): Promise<number> {
+  const { numDeletedRows } = await db
+    .deleteFrom("refreshToken")
+    .where("expireTime", "<", expiredBy)
+    .orderBy("expireTime")
+    .limit(limit)
+    .executeTakeFirst();
+  return Number(numDeletedRows);
+}
+
+/** Deletes the first of those that were last used before then; how many there were. */
+export async function deleteSessions(db: Db, lastUsedBy: Date, limit: number): Promise<number> {
+  const { numDeletedRows } = await db
+    .deleteFrom("session")
+    .where("lastUseTime", "<", lastUsedBy)
+    .orderBy("lastUseTime")
+    .limit(limit)
+    .executeTakeFirst();
+  return Number(numDeletedRows);
 }
 
 /** Those of the sessions that were not ended, nor their accounts closed. */

@@ -8,6 +8,8 @@ import type { Command } from "../ledger/command.ts";
 import { tellRevoked } from "../revocations.ts";
 import type { Person } from "../rpc/caller.ts";
 import {
+  deleteRefreshTokens,
+  deleteSessions,
   findAccount,
   insertRefreshToken,
   insertSession,
@@ -27,6 +29,10 @@ import { newRefreshToken, nextRefreshToken, openTokens, secretHash } from "./tok
 const REFRESH_MS = 30 * 24 * 60 * 60_000;
 /** How long a refresh may be repeated by whoever lost its answer. */
 const RETRY_MS = 10_000;
+/** A token is deleted so long after its end, however the clocks of processes differ: until then its return is noticed. */
+const TOKEN_KEEP_MS = 24 * 60 * 60_000;
+/** A session is deleted so long after its last use, far beyond its end. The audit trail still has its id. */
+const SESSION_KEEP_MS = 90 * 24 * 60 * 60_000;
 const LIST_MAX = 100;
 /** After which pauses an event that could not be written is tried again, and for how long the caller waits for it. */
 const TELL_PAUSES_MS = [500, 1_500, 5_000, 15_000, 40_000];
@@ -174,6 +180,12 @@ export function openSessions(app: App) {
 
     /** The open ones, newest first. */
     list: (accountId: bigint): Promise<SessionRow[]> => listSessions(db, accountId, openSince(new Date()), LIST_MAX),
+
+    /** Deletes tokens that expired a day ago; how many there were. */
+    deleteExpiredTokens: (limit: number) => deleteRefreshTokens(db, new Date(Date.now() - TOKEN_KEEP_MS), limit),
+
+    /** Deletes sessions that ended long ago, whoever or whatever ended them; how many there were. */
+    deleteOld: (limit: number) => deleteSessions(db, new Date(Date.now() - SESSION_KEEP_MS), limit),
   };
 }
 

@@ -9,6 +9,22 @@ export async function insertRecords(db: Db, rows: AuditRow[]): Promise<void> {
   await sql.raw(insertRows("auditRecord", tuples)).execute(db);
 }
 
+/** Deletes the oldest of those made before then, whose ids are surely below the other bound; how many there were. */
+export async function deleteRecords(
+  db: Db,
+  { end, beforeId }: { end: Date; beforeId: bigint },
+  limit: number,
+): Promise<number> {
+  const { numDeletedRows } = await db
+    .deleteFrom("auditRecord")
+    .where("id", "<", beforeId)
+    .where("createTime", "<", end)
+    .orderBy("id")
+    .limit(limit)
+    .executeTakeFirst();
+  return Number(numDeletedRows);
+}
+
 export interface RecordFilter {
   objectId: bigint | undefined;
   accountId: bigint | undefined;

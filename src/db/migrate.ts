@@ -4,6 +4,7 @@ import * as ledger from "./migrations/0001_ledger.ts";
 import * as money from "./migrations/0002_money.ts";
 import * as people from "./migrations/0003_people.ts";
 import * as access from "./migrations/0004_access.ts";
+import * as jobs from "./migrations/0005_jobs.ts";
 import * as bank from "./migrations/0006_bank.ts";
 
 /** In the order in which they are applied. Appended, never edited. */
@@ -12,6 +13,7 @@ const migrations: Record<string, Migration> = {
   "0002_money": money,
   "0003_people": people,
   "0004_access": access,
+  "0005_jobs": jobs,
   "0006_bank": bank,
 };
 

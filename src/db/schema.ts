@@ -232,6 +232,27 @@ export const tables = {
     ip: text,
     requestId: text,
   },
+  /** A job that is due once in a period; see job/periodic.ts. */
+  job: {
+    name: text,
+    dueTime: time,
+    /** Who runs it, until when; see db/leases.ts. */
+    leaseOwner: text,
+    leaseUntil: optional(time),
+    /** Since it last succeeded. */
+    tries: number,
+    runs: bigint,
+    lastRunTime: optional(time),
+  },
+  /** A closed account whose sessions are yet to be ended and erased. */
+  accountCleanup: {
+    /** The account's. */
+    id: bigint,
+    dueTime: time,
+    leaseOwner: text,
+    leaseUntil: optional(time),
+    tries: number,
+  },
   /** What a main wallet may do in a day, and what it has done of it. A wallet without a row has done nothing yet. */
   allowance: {
     /** The wallet's. */
@@ -415,6 +436,8 @@ export type IdentityRow = Row<"identity">;
 export type AuditRow = Row<"auditRecord">;
 export type SessionRow = Row<"session">;
 export type ApiKeyRow = Row<"apiKey">;
+export type JobRow = Row<"job">;
+export type AccountCleanupRow = Row<"accountCleanup">;
 export type AllowanceRow = Row<"allowance">;
 export type SavingsMoveRow = Row<"savingsMove">;
 export type BankAccountRow = Row<"bankAccount">;

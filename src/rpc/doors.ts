@@ -86,7 +86,10 @@ export interface DoorsOptions {
 
 export type Doors = Awaited<ReturnType<typeof openDoors>>;
 
-/** Answers for the routes until it is stopped. Throws when a port is taken or an RPC does not say who may call it. */
+/**
+ * Answers for the routes until it is stopped; without routes at the internal port only, and the others are 0. Throws when
+ * a port is taken or an RPC does not say who may call it.
+ */
 export async function openDoors(options: DoorsOptions) {
   const { config, log, metrics, trail, routes, authenticate, noteKeyUse, rate, healthy, resolve } = options;
   const limits = { ...LIMITS, ...config.limits };
@@ -146,8 +149,9 @@ export async function openDoors(options: DoorsOptions) {
   };
 
   try {
-    const connectPort = await listen(front.server, config.connectPort, config.host);
-    const grpcPort = await listen(grpc.server, config.grpcPort, config.host);
+    const isCalled = routes.length > 0;
+    const connectPort = isCalled ? await listen(front.server, config.connectPort, config.host) : 0;
+    const grpcPort = isCalled ? await listen(grpc.server, config.grpcPort, config.host) : 0;
     const internalPort = await listen(internal, config.internalPort, config.internalHost);
     return { connectPort, grpcPort, internalPort, stop, force };
   } catch (error) {
