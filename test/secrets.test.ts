@@ -6,6 +6,7 @@ import { ConnectError } from "@connectrpc/connect";
 import { beforeAll, expect, test, vi } from "vitest";
 import { AccountService, CodePurpose } from "../gen/chatpay/account/v1/account_pb.ts";
 import { CallerKind, Scope } from "../gen/chatpay/auth/v1/auth_pb.ts";
+import { BankService } from "../gen/chatpay/bank/v1/bank_pb.ts";
 import { KeyService } from "../gen/chatpay/key/v1/key_pb.ts";
 import { LedgerService } from "../gen/chatpay/ledger/v1/ledger_pb.ts";
 import { PaymentService } from "../gen/chatpay/payment/v1/payment_pb.ts";
@@ -189,6 +190,36 @@ async function live(door: Door) {
   await refused(chat.setIdentity({ ci, birthDate: plant("birth date", "1959-12-31") }));
   await refused(chat.setIdentity({ ci: plant("CI", randomBytes(64).toString("base64")), birthDate }));
   await refused(chat.setIdentity({ ci: ci.slice(1), birthDate }));
+
+  // Banks
+  const citizen = await server.kftc.addCitizen({
+    name: plant("name of a holder", `한${randomUUID().slice(0, 12)}`),
+    birthDate: birthDate.replaceAll("-", ""),
+    ci,
+    accounts: ["088", "090"].map((bankCode) => ({
+      bankCode,
+      number: plant("account number", `1${digits(12)}9`),
+      alias: plant("alias", `통장 ${randomUUID()}`),
+    })),
+  });
+  const banks = server.client(BankService, acting, door);
+  async function consent() {
+    const { consentUrl, state } = await banks.startLink({});
+    const back = await server.kftc.consent(consentUrl, { citizen });
+    return { state: plant("state", state), code: plant("code of a consent", back.searchParams.get("code") ?? "") };
+  }
+  await refused(banks.finishLink({ ...(await consent()), code: plant("code of a consent", `no-${randomUUID()}`) }));
+  const consented = await consent();
+  const { bankAccounts } = await banks.finishLink(consented);
+  await refused(banks.finishLink(consented));
+  const byNumber = { bankCode: "088", accountNumber: plant("account number", `2${digits(11)}8`) };
+  await refused(banks.linkByNumber(byNumber));
+  const bankAccountId = bankAccounts[0]?.id ?? "";
+  await banks.updateBankAccount({ bankAccountId, alias: plant("alias", `내 통장 ${randomUUID()}`) });
+  await banks.listBankAccounts({ withBalances: true });
+  await server.kftc.script({ call: "history", kind: "garbage", body: plant("garbage", `planted ${randomUUID()}`) });
+  await refused(banks.listBankEntries({ bankAccountId, startDate: "2026-01-01", endDate: "2026-12-31" }));
+  await banks.unlinkBankAccount({ bankAccountId });
 
   // Money
   const memo = plant("memo", `for the planted ${randomUUID()}`);
@@ -451,7 +482,16 @@ test("O4: no secret is in the log, even where it says the most", () => {
 });
 
 test("O4: no secret is in the audit trail", () => {
-  for (const rpc of ["SignUp", "SetPin", "SetIdentity", "ChangeAddress", "CreateKey", "SendTransfer", "CloseAccount"]) {
+  for (const rpc of [
+    "SignUp",
+    "SetPin",
+    "SetIdentity",
+    "FinishLink",
+    "ChangeAddress",
+    "CreateKey",
+    "SendTransfer",
+    "CloseAccount",
+  ]) {
     expect(records).toContain(`/${rpc} 0 0 `);
   }
   expect(leaksIn(records)).toEqual([]);
