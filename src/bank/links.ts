@@ -82,7 +82,7 @@ export interface LinkChange {
 
 /** Links bank accounts to people, by their consent or by a number and a name. */
 export function openLinks(app: App, { settings, banking, tokens, vault }: Bank) {
-  const { config, db, lane, log, newId } = app;
+  const { config, db, lane, log, newId, runner } = app;
   const identities = openIdentities(app);
   const attempts = openAttempts(app);
 
@@ -294,6 +294,7 @@ export function openLinks(app: App, { settings, banking, tokens, vault }: Bank) 
     /** Ends a link at once. Throws BANK_ACCOUNT_NOT_FOUND. */
     async unlink(owner: Owner, bankAccountId: bigint, call: Call): Promise<BankAccountRow> {
       const { value } = await lane.submit(unlink(owner, bankAccountId), call);
+      runner.nudge("bank.revoke");
       return value;
     },
   };

@@ -1,6 +1,7 @@
 import { Account_State } from "../../gen/chatpay/account/v1/account_pb.ts";
 import { BankAccount_State } from "../../gen/chatpay/bank/v1/bank_pb.ts";
 import type { Db, Trx } from "../db/database.ts";
+import { type Claim, claimRows, type DueRows, measureDue, putOffRow, type Waiting } from "../db/leases.ts";
 import type { AccountRow, BankAccountRow, BankGrantRow, Row } from "../db/schema.ts";
 
 // Consents
@@ -30,6 +31,17 @@ export async function useConsent(
 /** Nothing came of it, so it may be used again. */
 export async function giveBackConsent(db: Db, stateHash: Buffer): Promise<void> {
   await db.updateTable("bankConsent").set({ useTime: null }).where("stateHash", "=", stateHash).execute();
+}
+
+/** Deletes the first of those that were over by then; how many there were. */
+export async function deleteConsents(db: Db, expiredBy: Date, limit: number): Promise<number> {
+  const { numDeletedRows } = await db
+    .deleteFrom("bankConsent")
+    .where("expireTime", "<", expiredBy)
+    .orderBy("expireTime")
+    .limit(limit)
+    .executeTakeFirst();
+  return Number(numDeletedRows);
 }
 
 // Links
@@ -77,6 +89,15 @@ export async function updateBankAccount(trx: Trx, id: bigint, change: Partial<Ba
 }
 
 // What KFTC is to be told
+
+const REVOCATIONS: DueRows<"bankAccount"> = { table: "bankAccount", due: "revokeDueTime", tries: "revokeTries" };
+
+export const claimRevocations = (db: Db, claim: Claim): Promise<BankAccountRow[]> => claimRows(db, REVOCATIONS, claim);
+
+export const putOffRevocation = (db: Db, row: BankAccountRow, dueTime: Date): Promise<void> =>
+  putOffRow(db, REVOCATIONS, row, dueTime);
+
+export const measureRevocations = (db: Db): Promise<Waiting> => measureDue(db, REVOCATIONS);
 
 /** They are linked again: the consent that KFTC knows of is the new one. */
 export async function forgetRevocations(trx: Trx, fintechUseNums: string[]): Promise<void> {
@@ -153,4 +174,15 @@ export async function keepGrant(trx: Trx, grant: Omit<BankGrantRow, "version">):
 
 export async function insertTranClaim(db: Db, claim: Row<"bankTranClaim">): Promise<void> {
   await db.insertInto("bankTranClaim").values(claim).execute();
+}
+
+/** Deletes the first of those of the days before; how many there were. */
+export async function deleteTranClaims(db: Db, beforeDay: number, limit: number): Promise<number> {
+  const { numDeletedRows } = await db
+    .deleteFrom("bankTranClaim")
+    .where("day", "<", beforeDay)
+    .orderBy("day")
+    .limit(limit)
+    .executeTakeFirst();
+  return Number(numDeletedRows);
 }

@@ -1,0 +1,59 @@
+import type { App } from "../app.ts";
+import type { BankAccountRow } from "../db/schema.ts";
+import { periodic, sweep } from "../job/periodic.ts";
+import type { Item, Job } from "../job/runner.ts";
+import { seoulDayNumber } from "../seoul.ts";
+import type { Bank } from "./bank.ts";
+import { claimRevocations, deleteConsents, deleteTranClaims, measureRevocations, putOffRevocation } from "./queries.ts";
+import { BankingError } from "./openbanking/contract.ts";
+import { openRevocations } from "./revoke.ts";
+
+const HOUR_MS = 60 * 60_000;
+const DAY_MS = 24 * HOUR_MS;
+/** Ids of calls are new in a day; those of a few days tell what was asked when something has gone wrong. */
+const CLAIMS_DAYS = 7;
+
+/** What is done for banks in the background; nothing where open banking is not configured. */
+export function bankJobs(app: App): Job[] {
+  const { db, bank } = app;
+  if (!bank) return [];
+  return [
+    revoke(app, bank),
+    periodic(db, {
+      name: "bank.consents",
+      everyMs: HOUR_MS,
+      run: sweep((limit) => deleteConsents(db, new Date(Date.now() - DAY_MS), limit)),
+    }),
+    periodic(db, {
+      name: "bank.tran_ids",
+      everyMs: HOUR_MS,
+      run: sweep((limit) => deleteTranClaims(db, seoulDayNumber(new Date(Date.now() - CLAIMS_DAYS * DAY_MS)), limit)),
+    }),
+  ];
+}
+
+/** Tells KFTC of what is not linked any more, until it has heard. */
+function revoke(app: App, bank: Bank): Job<BankAccountRow & Item> {
+  const { db } = app;
+  const revocations = openRevocations(app, bank);
+  return {
+    name: "bank.revoke",
+    claim: async (claim) => (await claimRevocations(db, claim)).map((row) => ({ ...row, tries: row.revokeTries })),
+    async run(row) {
+      try {
+        await revocations.tell(row);
+        return "done";
+      } catch (error) {
+        // That KFTC or a bank is away is nothing to report.
+        if (error instanceof BankingError && error.kind === "unavailable") return "later";
+        throw error;
+      }
+    },
+    putOff: (row, dueTime) => putOffRevocation(db, row, dueTime),
+    measure: () => measureRevocations(db),
+    runsMax: 5,
+    timeoutMs: 2 * 60_000,
+    idleMs: 5_000,
+    pauses: { firstMs: 2_000, maxMs: 6 * HOUR_MS },
+  };
+}
