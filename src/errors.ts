@@ -198,6 +198,13 @@ export const walletFrozen = (walletId: bigint) =>
 export const walletClosed = (walletId: bigint) =>
   refusal(Code.FailedPrecondition, Reason.WALLET_CLOSED, "the wallet is closed", { wallet_id: walletId });
 
+/** Tells the balance: only ever about the caller's own wallet. */
+export const walletNotEmpty = (walletId: bigint, balance: bigint) =>
+  refusal(Code.FailedPrecondition, Reason.WALLET_NOT_EMPTY, "the wallet has money; take it out first", {
+    wallet_id: walletId,
+    balance,
+  });
+
 export const currencyMismatch = (from: string, to: string) =>
   refusal(Code.FailedPrecondition, Reason.CURRENCY_MISMATCH, "the wallets have different currencies", { from, to });
 

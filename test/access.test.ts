@@ -119,10 +119,64 @@ const RPCS: Record<string, Row> = {
     good: () => ({}),
     frozen: "OK",
   },
+  "WalletService/GetBalance": {
+    may: { person: "OK", service: "OK", partner: "OK", operator: "NotFound WALLET_NOT_FOUND" },
+    scope: "WALLETS_READ",
+    good: () => ({}),
+    frozen: "OK",
+  },
+  "WalletService/ExportEntries": {
+    may: { person: "OK", service: "OK", partner: "OK", operator: "NotFound WALLET_NOT_FOUND" },
+    scope: "WALLETS_READ",
+    good: () => ({}),
+    frozen: "OK",
+  },
+  "WalletService/GetAllowance": {
+    may: { person: "OK", service: "OK", operator: "NotFound WALLET_NOT_FOUND" },
+    scope: "WALLETS_READ",
+    good: () => ({}),
+    frozen: "OK",
+  },
+  "WalletService/CreateSavings": {
+    may: { person: INVALID, service: INVALID },
+    scope: "WALLETS_WRITE",
+    good: () => ({ idempotencyKey: randomUUID(), name: "A trip" }),
+    frozen: "OK",
+  },
+  "WalletService/RenameSavings": {
+    may: { person: INVALID, service: INVALID },
+    scope: "WALLETS_WRITE",
+    good: async (me) => ({ walletId: await openSavings(me), name: "A bicycle" }),
+    frozen: "OK",
+  },
+  "WalletService/CloseSavings": {
+    may: { person: INVALID, service: INVALID },
+    scope: "WALLETS_WRITE",
+    good: async (me) => ({ walletId: await openSavings(me) }),
+    frozen: "OK",
+  },
+  "WalletService/DepositSavings": {
+    may: { person: INVALID, service: INVALID },
+    scope: "WALLETS_WRITE",
+    good: async (me) => saving(await openSavings(me)),
+    frozen: FROZEN,
+  },
+  // It is the savings wallet that pays.
+  "WalletService/WithdrawSavings": {
+    may: { person: INVALID, service: INVALID },
+    scope: "WALLETS_WRITE",
+    async good(me) {
+      const order = saving(await openSavings(me));
+      await me.wallets.depositSavings(order);
+      return { ...order, idempotencyKey: randomUUID() };
+    },
+    frozen: "OK",
+  },
   "WalletService/CreditWallet": { may: { operator: INVALID }, scope: "WALLETS_WRITE" },
   "WalletService/DebitWallet": { may: { operator: INVALID }, scope: "WALLETS_WRITE" },
   "WalletService/FreezeWallet": { may: { operator: INVALID }, scope: "WALLETS_WRITE" },
   "WalletService/UnfreezeWallet": { may: { operator: INVALID }, scope: "WALLETS_WRITE" },
+  "WalletService/SetTier": { may: { operator: INVALID }, scope: "WALLETS_WRITE" },
 
   "TransferService/SendTransfer": {
     may: { person: INVALID, service: INVALID },
@@ -249,6 +303,34 @@ const IDS: Record<string, IdRow> = {
   "AccountService/EndSession": { fields: ["session_id"], request: (sessionId) => ({ sessionId }), foreign: "session" },
   "WalletService/GetWallet": { fields: ["wallet_id"], request: (walletId) => ({ walletId }), foreign: "wallet" },
   "WalletService/ListEntries": { fields: ["wallet_id"], request: (walletId) => ({ walletId }), foreign: "wallet" },
+  "WalletService/GetBalance": { fields: ["wallet_id"], request: (walletId) => ({ walletId }), foreign: "wallet" },
+  "WalletService/ExportEntries": { fields: ["wallet_id"], request: (walletId) => ({ walletId }), foreign: "wallet" },
+  "WalletService/GetAllowance": { fields: ["wallet_id"], request: (walletId) => ({ walletId }), foreign: "wallet" },
+  "WalletService/SetTier": {
+    fields: ["wallet_id"],
+    request: (walletId) => ({ walletId, tier: "", reason: "not mine" }),
+    foreign: "wallet",
+  },
+  "WalletService/RenameSavings": {
+    fields: ["wallet_id"],
+    request: (walletId) => ({ walletId, name: "mine now" }),
+    foreign: "savingsWallet",
+  },
+  "WalletService/CloseSavings": {
+    fields: ["wallet_id"],
+    request: (walletId) => ({ walletId }),
+    foreign: "savingsWallet",
+  },
+  "WalletService/DepositSavings": {
+    fields: ["savings_wallet_id"],
+    request: (savingsWalletId) => saving(savingsWalletId),
+    foreign: "savingsWallet",
+  },
+  "WalletService/WithdrawSavings": {
+    fields: ["savings_wallet_id"],
+    request: (savingsWalletId) => saving(savingsWalletId),
+    foreign: "savingsWallet",
+  },
   "WalletService/CreditWallet": {
     fields: ["wallet_id"],
     request: (walletId) => ({ idempotencyKey: randomUUID(), walletId, amount: 1n, reason: "mine now" }),
@@ -349,6 +431,7 @@ interface Foreign {
   session: string;
   wallet: string;
   systemWallet: string;
+  savingsWallet: string;
   transfer: string;
   payment: string;
   partner: string;
@@ -379,6 +462,7 @@ beforeAll(async () => {
     session: await openSession(stranger.accountId),
     wallet: stranger.walletId,
     systemWallet: await openSystemWallet(),
+    savingsWallet: await openSavings(stranger),
     transfer: transfer?.id ?? "",
     payment: payment?.id ?? "",
     partner: theirShop.partnerId,
@@ -478,6 +562,12 @@ const sending = (amount: bigint) => ({
   recipientWalletId: friend.walletId,
   amount,
 });
+const saving = (savingsWalletId: string) => ({ idempotencyKey: randomUUID(), savingsWalletId, amount: 1n });
+
+async function openSavings(owner: Person): Promise<string> {
+  const { wallet } = await owner.wallets.createSavings({ idempotencyKey: randomUUID(), name: "A trip" });
+  return wallet?.id ?? "";
+}
 const paying = (amount: bigint) => ({ partnerId: shop.partnerId, orderKey: randomUUID(), amount });
 
 const credentialOf: Record<Kind, () => Promise<Credential>> = {

@@ -35,6 +35,8 @@ const MOVES_MONEY = new Set<DescMethod>([
   PaymentService.method.approvePayment,
   WalletService.method.creditWallet,
   WalletService.method.debitWallet,
+  WalletService.method.depositSavings,
+  WalletService.method.withdrawSavings,
 ]);
 
 /** What is known of a method before anybody calls it. */

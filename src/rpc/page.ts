@@ -92,7 +92,8 @@ export const readSpan = (request: { startTime?: Timestamp; endTime?: Timestamp }
 /** A span as part of a listing's filter. */
 export const marksOf = ({ startTime, endTime }: Span): Filter => [startTime?.getTime(), endTime?.getTime()];
 
-function readTime(field: string, timestamp: Timestamp | undefined): Date | undefined {
+/** The moment that a field names, to the millisecond. */
+export function readTime(field: string, timestamp: Timestamp | undefined): Date | undefined {
   if (!timestamp) return undefined;
   const time = timestampDate(timestamp);
   const inRange = time.getTime() >= TIME_MIN && time.getTime() <= TIME_MAX;

@@ -33,6 +33,33 @@ export async function listUsedKeys(db: Db, keys: Buffer[]): Promise<Buffer[]> {
   return made.map(({ idempotencyKey }) => idempotencyKey);
 }
 
+/** So many of a wallet's last payments are looked through for those whom it has sent money. */
+const PAYMENTS_MAX = 10_000;
+
+/** Those of the wallets to which this one has sent money lately. */
+export async function listKnownRecipients(
+  db: Db,
+  senderWalletId: bigint,
+  recipientWalletIds: bigint[],
+): Promise<Set<bigint>> {
+  const known = await db
+    .selectFrom((on) =>
+      on
+        .selectFrom("posting")
+        .select(["creditWalletId", "cause"])
+        .where("debitWalletId", "=", senderWalletId)
+        .orderBy("debitSequence", "desc")
+        .limit(PAYMENTS_MAX)
+        .as("payment"),
+    )
+    .select("creditWalletId")
+    .distinct()
+    .where("creditWalletId", "in", recipientWalletIds)
+    .where("cause", "=", Entry_Cause.TRANSFER)
+    .execute();
+  return new Set(known.map(({ creditWalletId }) => creditWalletId));
+}
+
 export type Side = "debit" | "credit";
 
 export interface History {

@@ -7,7 +7,8 @@ import { sameWallet, walletNotFound } from "../errors.ts";
 import type { Command, Result, Settled } from "../ledger/command.ts";
 import type { Call } from "../ledger/lane.ts";
 import { onceKeyOf, scopeOf } from "../ledger/once.ts";
-import { listUsedKeys } from "./queries.ts";
+import { checkBalance, countSend, limitsSending, limitsStrangers, type Tiers } from "../wallet/limits.ts";
+import { listKnownRecipients, listUsedKeys } from "./queries.ts";
 
 /** The account whose money moves. */
 export interface Sender {
@@ -32,9 +33,17 @@ export interface Sending {
   atomic: boolean;
 }
 
+/** What limits of sending a command counts against. */
+export interface SendLimits {
+  tiers: Tiers;
+  /** Whom the sender has sent money before. Who is added meanwhile still counts as a stranger. */
+  known: ReadonlySet<bigint>;
+}
+
 /** Sends money of those who may. */
 export function openTransfers(app: App) {
   const { db, lane } = app;
+  const { tiers } = app.config;
   const pins = openPins(app);
 
   /** One PIN is for all the orders together, so that many small ones are not a way around it. */
@@ -48,11 +57,21 @@ export function openTransfers(app: App) {
       },
     });
 
+  const isLimited = limitsSending(tiers);
+
+  async function limitsFor({ walletId }: Sender, orders: Order[]): Promise<SendLimits> {
+    const recipients = orders.map(({ recipientWalletId }) => recipientWalletId);
+    const known = limitsStrangers(tiers) ? await listKnownRecipients(db, walletId, recipients) : new Set<bigint>();
+    return { tiers, known };
+  }
+
   return {
     /** Throws PIN_REQUIRED, PIN_WRONG, PIN_LOCKED, and what `sendTransfer` refuses. */
     async send(sender: Sender, order: Order, pin: string, call: Call): Promise<Result<TransferRow>> {
       await checkPin(sender, [order], pin);
-      return lane.submit(sendTransfer(sender, order), call);
+      // Where sending is not limited, a transfer costs no more for it.
+      const limits = isLimited ? await limitsFor(sender, [order]) : undefined;
+      return lane.submit(sendTransfer(sender, order, limits), call);
     },
 
     /** Many transfers, each on its own, or all or none. Answers each, in order. */
@@ -63,7 +82,8 @@ export function openTransfers(app: App) {
       call: Call,
     ): Promise<Settled<TransferRow>[]> {
       await checkPin(sender, orders, pin);
-      const commands = orders.map((order) => sendTransfer(sender, order));
+      const limits = isLimited && orders.length > 0 ? await limitsFor(sender, orders) : undefined;
+      const commands = orders.map((order) => sendTransfer(sender, order, limits));
       return atomic ? lane.submitTogether(commands, call) : lane.submitEach(commands, call);
     },
   };
@@ -75,12 +95,13 @@ const hex = (key: Buffer) => key.toString("hex");
 
 const keyOf = (sender: Sender, { idempotencyKey }: Order) => onceKeyOf(scopeOf(sender), idempotencyKey);
 
-/** Money from one wallet to another, at once or not at all. */
-export function sendTransfer(sender: Sender, order: Order): Command<TransferRow> {
+/** Money from one wallet to another, at once or not at all; `limits` where sending is limited. */
+export function sendTransfer(sender: Sender, order: Order, limits?: SendLimits): Command<TransferRow> {
   const { recipientWalletId, amount, memo } = order;
   const idempotencyKey = keyOf(sender, order);
+  const wallets = [sender.walletId, recipientWalletId];
   return {
-    touches: { wallet: [sender.walletId, recipientWalletId] },
+    touches: limits ? { wallet: wallets, allowance: wallets } : { wallet: wallets },
     once: {
       by: "transfer",
       key: idempotencyKey,
@@ -94,6 +115,11 @@ export function sendTransfer(sender: Sender, order: Order): Command<TransferRow>
       if (recipientWalletId === sender.walletId) throw sameWallet(recipientWalletId);
       const recipient = books.wallet(recipientWalletId);
       if (recipient.kind !== Wallet_Kind.MAIN) throw walletNotFound(recipientWalletId);
+      if (limits) {
+        const toStranger = !limits.known.has(recipientWalletId);
+        countSend(books, limits.tiers, { senderWalletId: sender.walletId, amount, toStranger });
+        checkBalance(books, limits.tiers, recipientWalletId, amount);
+      }
       const id = books.newId();
       books.move({
         from: sender.walletId,

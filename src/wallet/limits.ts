@@ -2,7 +2,7 @@ import type { Limits } from "../config.ts";
 import type { AllowanceRow } from "../db/schema.ts";
 import { balanceLimitExceeded, drawLimitExceeded, sendLimitExceeded } from "../errors.ts";
 import type { Books } from "../ledger/books.ts";
-import { seoulDayNumber } from "../seoul.ts";
+import { daysAfter, fromSeoul, seoulDayNumber } from "../seoul.ts";
 
 /**
  * What a main wallet may do, and what it has done of it today, by the calendar of Seoul. `decide` calls these functions,
@@ -25,29 +25,62 @@ export const limitsStrangers = (tiers: Tiers): boolean =>
   [...tiers.values()].some(({ sendStrangersDay }) => sendStrangersDay !== undefined);
 
 /** The name of the limits that hold for a wallet: its own, or everybody's when those are not configured any more. */
-export function tierOf(tiers: Tiers, row: Pick<AllowanceRow, "tier"> | undefined): string {
+function tierOf(tiers: Tiers, row: Pick<AllowanceRow, "tier"> | undefined): string {
   const [everybodys = ""] = tiers.keys();
   return row && tiers.has(row.tier) ? row.tier : everybodys;
 }
 
 /** The limits that hold for a wallet; `row` is its allowance, if it has one. */
-export function limitsOf(tiers: Tiers, row: Pick<AllowanceRow, "tier"> | undefined): Limits {
+function limitsOf(tiers: Tiers, row: Pick<AllowanceRow, "tier"> | undefined): Limits {
   const limits = tiers.get(tierOf(tiers, row));
   if (!limits) throw new Error("no limits are configured");
   return limits;
 }
 
+export interface DayLimit {
+  limit: bigint;
+  /** Of it, today. */
+  left: bigint;
+}
+
+/** What a wallet may do; a limit that is undefined does not exist. */
+export interface Allowed {
+  tier: string;
+  drawDay: DayLimit;
+  sendOnce: bigint | undefined;
+  sendDay: DayLimit | undefined;
+  sendStrangersDay: DayLimit | undefined;
+  balance: bigint | undefined;
+  /** When the day ends. */
+  renewTime: Date;
+}
+
+export function allowedAt(tiers: Tiers, row: AllowanceRow | undefined, now: Date): Allowed {
+  const { drawDay, sendOnce, sendDay, sendStrangersDay, balance } = limitsOf(tiers, row);
+  const { day, drawn, sent, sentToStrangers } = countsOf(row, now);
+  const dayLimit = (limit: bigint, counted: bigint) => ({ limit, left: leftOf(limit, counted) });
+  return {
+    tier: tierOf(tiers, row),
+    drawDay: dayLimit(drawDay, drawn),
+    sendOnce,
+    sendDay: sendDay === undefined ? undefined : dayLimit(sendDay, sent),
+    sendStrangersDay: sendStrangersDay === undefined ? undefined : dayLimit(sendStrangersDay, sentToStrangers),
+    balance,
+    renewTime: fromSeoul(`${daysAfter(String(day), 1)}000000`) ?? now,
+  };
+}
+
 type Counts = Pick<AllowanceRow, "day" | "drawn" | "sent" | "sentToStrangers">;
 
 /** What was counted today; yesterday's is over. The day never goes back, or two clocks could count one day twice. */
-export function countsOf(row: Counts | undefined, now: Date): Counts {
+function countsOf(row: Counts | undefined, now: Date): Counts {
   const today = seoulDayNumber(now);
   if (row && row.day >= today) return row;
   return { day: today, drawn: 0n, sent: 0n, sentToStrangers: 0n };
 }
 
 /** What a limit leaves: less than nothing was not allowed when the limit was higher. */
-export const leftOf = (limit: bigint, counted: bigint): bigint => (counted < limit ? limit - counted : 0n);
+const leftOf = (limit: bigint, counted: bigint): bigint => (counted < limit ? limit - counted : 0n);
 
 /**
  * Counts money that is drawn from a bank, before the bank is asked, and answers with the day that it counts against.

@@ -4,32 +4,53 @@ import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import {
   type Adjustment,
   AdjustmentSchema,
+  type Allowance,
+  AllowanceSchema,
   type CreditWalletRequest,
   type DebitWalletRequest,
+  type DepositSavingsRequest,
   type Entry,
   type Entry_Cause,
   EntrySchema,
+  ExportEntriesResponseSchema,
   type FreezeWalletRequest,
+  type SavingsMove,
+  SavingsMoveSchema,
   type UnfreezeWalletRequest,
   type Wallet,
-  type Wallet_Kind,
+  Wallet_Kind,
   type Wallet_State,
   WalletSchema,
   type WalletService,
+  type WithdrawSavingsRequest,
 } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { App } from "../app.ts";
-import type { AdjustmentRow, WalletRow } from "../db/schema.ts";
-import { walletNotFound } from "../errors.ts";
+import type { AdjustmentRow, AllowanceRow, SavingsMoveRow } from "../db/schema.ts";
+import { requestInvalid, walletNotFound } from "../errors.ts";
 import { idOf } from "../id.ts";
-import { type Caller, callerOf, operatorOf } from "../rpc/caller.ts";
+import { type Caller, callerOf, operatorOf, payerOf } from "../rpc/caller.ts";
 import { idempotencyKeyOf, tellReplayed } from "../rpc/idempotency.ts";
-import { marksOf, readPage, readSpan, scanWindow, splitPage } from "../rpc/page.ts";
-import { type EntryRow, findWallet, listEntries, listWallets, type Owner } from "./queries.ts";
-import { adjustWallet, type FreezeOrder, freezeWallet, unfreezeWallet } from "./wallet.ts";
+import { marksOf, readPage, readSpan, readTime, scanWindow, splitPage } from "../rpc/page.ts";
+import { allowedAt, type Tiers } from "./limits.ts";
+import {
+  type EntryRow,
+  findAllowance,
+  findWallet,
+  listEntries,
+  listWallets,
+  type NamedWallet,
+  type Owner,
+} from "./queries.ts";
+import { openSavings, type SavingsOrder } from "./savings.ts";
+import { exportStatement, standAt } from "./statement.ts";
+import { adjustWallet, type FreezeOrder, freezeWallet, setTier, unfreezeWallet } from "./wallet.ts";
 
-export const walletService = ({ db, lane }: App): ServiceImpl<typeof WalletService> => {
+export const walletService = ({ db, lane, config }: App): ServiceImpl<typeof WalletService> => {
+  const savings = openSavings({ db, lane });
+  const { tiers } = config;
+
   /** The wallet that is named, or the caller's own when none is; never somebody else's. */
-  async function getWallet(caller: Caller, walletId: string): Promise<WalletRow> {
+  async function getWallet(caller: Caller, walletId: string): Promise<NamedWallet> {
     const id = walletId === "" && "walletId" in caller ? caller.walletId : idOf(walletId || "0");
     const wallet = await findWallet(db, ownerOf(caller), id);
     if (!wallet) throw walletNotFound(walletId);
@@ -75,16 +96,85 @@ export const walletService = ({ db, lane }: App): ServiceImpl<typeof WalletServi
     debitWallet: (request, context) => adjust(request, -request.amount, context),
 
     async freezeWallet(request, context) {
-      const { value } = await lane.submit(freezeWallet(freezeOrderOf(request, context)), context);
-      return { wallet: toWallet(value) };
+      await lane.submit(freezeWallet(freezeOrderOf(request, context)), context);
+      return { wallet: toWallet(await getWallet(callerOf(context), request.walletId)) };
     },
 
     async unfreezeWallet(request, context) {
-      const { value } = await lane.submit(unfreezeWallet(freezeOrderOf(request, context)), context);
+      await lane.submit(unfreezeWallet(freezeOrderOf(request, context)), context);
+      return { wallet: toWallet(await getWallet(callerOf(context), request.walletId)) };
+    },
+
+    async setTier({ walletId, tier, reason }, context) {
+      const order = {
+        walletId: idOf(walletId),
+        tier,
+        reason: reason.toWellFormed(),
+        apiKeyId: operatorOf(context).keyId,
+      };
+      const { value } = await lane.submit(setTier(tiers, order), context);
+      return { allowance: toAllowance(tiers, order.walletId, value) };
+    },
+
+    async getAllowance({ walletId }, context) {
+      const { id, kind } = await getWallet(callerOf(context), walletId);
+      if (kind !== Wallet_Kind.MAIN) throw walletNotFound(walletId);
+      return { allowance: toAllowance(tiers, id, await findAllowance(db, id)) };
+    },
+
+    async getBalance(request, context) {
+      const wallet = await getWallet(callerOf(context), request.walletId);
+      const now = new Date();
+      const time = readTime("time", request.time) ?? now;
+      if (time > now) throw requestInvalid("time: has not come yet");
+      const { balance, sequence } = await standAt(db, wallet.id, time);
+      return { balance, sequence, currency: wallet.currency, time: timestampFromDate(time) };
+    },
+
+    async *exportEntries(request, context) {
+      const { id } = await getWallet(callerOf(context), request.walletId);
+      for await (const csv of exportStatement(db, id, readSpan(request))) {
+        yield create(ExportEntriesResponseSchema, { csv });
+      }
+    },
+
+    async createSavings(request, context) {
+      const order = { idempotencyKey: idempotencyKeyOf(request, context), name: request.name.toWellFormed() };
+      const { value, replayed } = await savings.create(payerOf(context), order, context);
+      tellReplayed(context, replayed);
       return { wallet: toWallet(value) };
+    },
+
+    async renameSavings({ walletId, name }, context) {
+      return { wallet: toWallet(await savings.rename(payerOf(context), idOf(walletId), name.toWellFormed())) };
+    },
+
+    async closeSavings({ walletId }, context) {
+      return { wallet: toWallet(await savings.close(payerOf(context), idOf(walletId), context)) };
+    },
+
+    async depositSavings(request, context) {
+      const { value, replayed } = await savings.deposit(payerOf(context), savingsOrderOf(request, context), context);
+      tellReplayed(context, replayed);
+      return { move: toSavingsMove(value) };
+    },
+
+    async withdrawSavings(request, context) {
+      const { value, replayed } = await savings.withdraw(payerOf(context), savingsOrderOf(request, context), context);
+      tellReplayed(context, replayed);
+      return { move: toSavingsMove(value) };
     },
   };
 };
+
+const savingsOrderOf = (
+  request: DepositSavingsRequest | WithdrawSavingsRequest,
+  context: HandlerContext,
+): SavingsOrder => ({
+  idempotencyKey: idempotencyKeyOf(request, context),
+  savingsWalletId: idOf(request.savingsWalletId),
+  amount: request.amount,
+});
 
 const freezeOrderOf = (
   { walletId, reason }: FreezeWalletRequest | UnfreezeWalletRequest,
@@ -115,7 +205,7 @@ const markOf = (owner: Owner) => {
   return "accountId" in owner ? owner.accountId : owner.partnerId;
 };
 
-const toWallet = (row: WalletRow): Wallet =>
+const toWallet = (row: NamedWallet): Wallet =>
   create(WalletSchema, {
     id: String(row.id),
     accountId: row.accountId === null ? "" : String(row.accountId),
@@ -129,7 +219,13 @@ const toWallet = (row: WalletRow): Wallet =>
     version: row.version,
     createTime: timestampFromDate(row.createTime),
     updateTime: timestampFromDate(row.updateTime),
+    name: row.name,
   });
+
+function toAllowance(tiers: Tiers, walletId: bigint, row: AllowanceRow | undefined): Allowance {
+  const { renewTime, ...allowed } = allowedAt(tiers, row, new Date());
+  return create(AllowanceSchema, { walletId: String(walletId), ...allowed, renewTime: timestampFromDate(renewTime) });
+}
 
 const toEntry = (row: EntryRow): Entry =>
   create(EntrySchema, {
@@ -151,5 +247,15 @@ const toAdjustment = (row: AdjustmentRow): Adjustment =>
     currency: row.currency,
     reason: row.reason,
     apiKeyId: String(row.apiKeyId),
+    createTime: timestampFromDate(row.createTime),
+  });
+
+const toSavingsMove = (row: SavingsMoveRow): SavingsMove =>
+  create(SavingsMoveSchema, {
+    id: String(row.id),
+    savingsWalletId: String(row.savingsWalletId),
+    mainWalletId: String(row.mainWalletId),
+    amount: row.amount,
+    currency: row.currency,
     createTime: timestampFromDate(row.createTime),
   });

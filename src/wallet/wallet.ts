@@ -1,9 +1,10 @@
-import { Entry_Cause, Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
-import { type AdjustmentRow, BANK_CLEARING, type WalletRow } from "../db/schema.ts";
-import { systemWallet, walletClosed } from "../errors.ts";
+import { Entry_Cause, Wallet_Kind, Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
+import { type AdjustmentRow, type AllowanceRow, BANK_CLEARING, type WalletRow } from "../db/schema.ts";
+import { systemWallet, tierUnknown, walletClosed, walletNotFound } from "../errors.ts";
 import { isSystem } from "../ledger/books.ts";
 import type { Command } from "../ledger/command.ts";
 import { OPERATORS, onceKeyOf } from "../ledger/once.ts";
+import { openAllowance, type Tiers } from "./limits.ts";
 
 export interface AdjustmentOrder {
   idempotencyKey: string;
@@ -82,3 +83,30 @@ const turnWallet = (
     return books.setState(walletId, state);
   },
 });
+
+export interface TierOrder {
+  walletId: bigint;
+  /** The name of limits; empty for everybody's. */
+  tier: string;
+  /** Why, in the operator's words. */
+  reason: string;
+  /** The operator's API key. */
+  apiKeyId: bigint;
+}
+
+/** Other limits for a main wallet, from now on. What it did today stays counted. A wallet of the tier stays as it is. */
+export function setTier(tiers: Tiers, { walletId, tier, reason, apiKeyId }: TierOrder): Command<AllowanceRow> {
+  if (tier !== "" && !tiers.has(tier)) throw tierUnknown(tier);
+  return {
+    touches: { wallet: [walletId], allowance: [walletId] },
+    decide(books) {
+      const { kind, state, accountId } = books.wallet(walletId);
+      if (kind !== Wallet_Kind.MAIN) throw walletNotFound(walletId);
+      if (state === Wallet_State.CLOSED) throw walletClosed(walletId);
+      const { row } = openAllowance(books, walletId);
+      if (row.tier === tier) return row;
+      books.tell("wallet.tier_changed", [accountId], { walletId, tier, reason, apiKeyId });
+      return books.update("allowance", walletId, { tier, updateTime: books.now });
+    },
+  };
+}

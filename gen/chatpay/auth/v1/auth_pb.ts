@@ -151,7 +151,7 @@ export const Scope = {
   WALLETS_READ: 4,
 
   /**
-   * Credit, debit and freeze wallets.
+   * Open, rename and close savings, and move money into and out of them; credit, debit and freeze wallets.
    *
    * @generated from enum value: SCOPE_WALLETS_WRITE = 5;
    */

@@ -16,7 +16,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file chatpay/wallet/v1/wallet.proto.
  */
 export const file_chatpay_wallet_v1_wallet: GenFile = /*@__PURE__*/
-  fileDesc("Ch5jaGF0cGF5L3dhbGxldC92MS93YWxsZXQucHJvdG8SEWNoYXRwYXkud2FsbGV0LnYxIo4ECgZXYWxsZXQSCgoCaWQYASABKAkSEgoKYWNjb3VudF9pZBgCIAEoCRISCgpwYXJ0bmVyX2lkGAMgASgJEiwKBGtpbmQYBCABKA4yHi5jaGF0cGF5LndhbGxldC52MS5XYWxsZXQuS2luZBIuCgVzdGF0ZRgFIAEoDjIfLmNoYXRwYXkud2FsbGV0LnYxLldhbGxldC5TdGF0ZRIQCghjdXJyZW5jeRgGIAEoCRIPCgdiYWxhbmNlGAcgASgDEgwKBGhlbGQYCCABKAMSEQoJYXZhaWxhYmxlGAkgASgDEg8KB3ZlcnNpb24YCiABKAMSLwoLY3JlYXRlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJnCgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABINCglLSU5EX01BSU4QARIQCgxLSU5EX1BBUlRORVIQAhIQCgxLSU5EX1NBVklOR1MQAxIWChJLSU5EX0JBTktfQ0xFQVJJTkcQCiJSCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEg4KClNUQVRFX09QRU4QARIQCgxTVEFURV9GUk9aRU4QAhIQCgxTVEFURV9DTE9TRUQQAyLqAgoFRW50cnkSEAoIc2VxdWVuY2UYASABKAMSDgoGYW1vdW50GAIgASgDEhUKDWJhbGFuY2VfYWZ0ZXIYAyABKAMSHgoWY291bnRlcnBhcnR5X3dhbGxldF9pZBgEIAEoCRItCgVjYXVzZRgFIAEoDjIeLmNoYXRwYXkud2FsbGV0LnYxLkVudHJ5LkNhdXNlEhAKCGNhdXNlX2lkGAYgASgJEgwKBG1lbW8YByABKAkSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIocBCgVDYXVzZRIVChFDQVVTRV9VTlNQRUNJRklFRBAAEhIKDkNBVVNFX1RSQU5TRkVSEAESEQoNQ0FVU0VfUEFZTUVOVBACEhQKEENBVVNFX0FESlVTVE1FTlQQAxIXChNDQVVTRV9CQU5LX1RSQU5TRkVSEAQSEQoNQ0FVU0VfU0FWSU5HUxAFIqIBCgpBZGp1c3RtZW50EgoKAmlkGAEgASgJEhEKCXdhbGxldF9pZBgCIAEoCRIOCgZhbW91bnQYAyABKAMSEAoIY3VycmVuY3kYBCABKAkSDgoGcmVhc29uGAUgASgJEhIKCmFwaV9rZXlfaWQYBiABKAkSLwoLY3JlYXRlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkMKEEdldFdhbGxldFJlcXVlc3QSLwoJd2FsbGV0X2lkGAEgASgJQhy6SBlyFzIVXihbMS05XVswLTldezAsMTh9KT8kIj4KEUdldFdhbGxldFJlc3BvbnNlEikKBndhbGxldBgBIAEoCzIZLmNoYXRwYXkud2FsbGV0LnYxLldhbGxldCJRChJMaXN0V2FsbGV0c1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjIASgAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIACIloKE0xpc3RXYWxsZXRzUmVzcG9uc2USKgoHd2FsbGV0cxgBIAMoCzIZLmNoYXRwYXkud2FsbGV0LnYxLldhbGxldBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki4AEKEkxpc3RFbnRyaWVzUmVxdWVzdBIvCgl3YWxsZXRfaWQYASABKAlCHLpIGXIXMhVeKFsxLTldWzAtOV17MCwxOH0pPyQSHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjIASgAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIACEi4KCnN0YXJ0X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJZChNMaXN0RW50cmllc1Jlc3BvbnNlEikKB2VudHJpZXMYASADKAsyGC5jaGF0cGF5LndhbGxldC52MS5FbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkimgEKE0NyZWRpdFdhbGxldFJlcXVlc3QSIAoPaWRlbXBvdGVuY3lfa2V5GAEgASgJQge6SARyAhhAEiwKCXdhbGxldF9pZBgCIAEoCUIZukgWchQyEl5bMS05XVswLTldezAsMTh9JBIXCgZhbW91bnQYAyABKANCB7pIBCICIAASGgoGcmVhc29uGAQgASgJQgq6SAdyBRABGMgBIkkKFENyZWRpdFdhbGxldFJlc3BvbnNlEjEKCmFkanVzdG1lbnQYASABKAsyHS5jaGF0cGF5LndhbGxldC52MS5BZGp1c3RtZW50IpkBChJEZWJpdFdhbGxldFJlcXVlc3QSIAoPaWRlbXBvdGVuY3lfa2V5GAEgASgJQge6SARyAhhAEiwKCXdhbGxldF9pZBgCIAEoCUIZukgWchQyEl5bMS05XVswLTldezAsMTh9JBIXCgZhbW91bnQYAyABKANCB7pIBCICIAASGgoGcmVhc29uGAQgASgJQgq6SAdyBRABGMgBIkgKE0RlYml0V2FsbGV0UmVzcG9uc2USMQoKYWRqdXN0bWVudBgBIAEoCzIdLmNoYXRwYXkud2FsbGV0LnYxLkFkanVzdG1lbnQiXwoTRnJlZXplV2FsbGV0UmVxdWVzdBIsCgl3YWxsZXRfaWQYASABKAlCGbpIFnIUMhJeWzEtOV1bMC05XXswLDE4fSQSGgoGcmVhc29uGAIgASgJQgq6SAdyBRABGMgBIkEKFEZyZWV6ZVdhbGxldFJlc3BvbnNlEikKBndhbGxldBgBIAEoCzIZLmNoYXRwYXkud2FsbGV0LnYxLldhbGxldCJhChVVbmZyZWV6ZVdhbGxldFJlcXVlc3QSLAoJd2FsbGV0X2lkGAEgASgJQhm6SBZyFDISXlsxLTldWzAtOV17MCwxOH0kEhoKBnJlYXNvbhgCIAEoCUIKukgHcgUQARjIASJDChZVbmZyZWV6ZVdhbGxldFJlc3BvbnNlEikKBndhbGxldBgBIAEoCzIZLmNoYXRwYXkud2FsbGV0LnYxLldhbGxldDKJBgoNV2FsbGV0U2VydmljZRJnCglHZXRXYWxsZXQSIy5jaGF0cGF5LndhbGxldC52MS5HZXRXYWxsZXRSZXF1ZXN0GiQuY2hhdHBheS53YWxsZXQudjEuR2V0V2FsbGV0UmVzcG9uc2UiD5ACAarUGAgKBAIDBAUQBBJtCgtMaXN0V2FsbGV0cxIlLmNoYXRwYXkud2FsbGV0LnYxLkxpc3RXYWxsZXRzUmVxdWVzdBomLmNoYXRwYXkud2FsbGV0LnYxLkxpc3RXYWxsZXRzUmVzcG9uc2UiD5ACAarUGAgKBAIDBAUQBBJtCgtMaXN0RW50cmllcxIlLmNoYXRwYXkud2FsbGV0LnYxLkxpc3RFbnRyaWVzUmVxdWVzdBomLmNoYXRwYXkud2FsbGV0LnYxLkxpc3RFbnRyaWVzUmVzcG9uc2UiD5ACAarUGAgKBAIDBAUQBBJqCgxDcmVkaXRXYWxsZXQSJi5jaGF0cGF5LndhbGxldC52MS5DcmVkaXRXYWxsZXRSZXF1ZXN0GicuY2hhdHBheS53YWxsZXQudjEuQ3JlZGl0V2FsbGV0UmVzcG9uc2UiCarUGAUKAQUQBRJnCgtEZWJpdFdhbGxldBIlLmNoYXRwYXkud2FsbGV0LnYxLkRlYml0V2FsbGV0UmVxdWVzdBomLmNoYXRwYXkud2FsbGV0LnYxLkRlYml0V2FsbGV0UmVzcG9uc2UiCarUGAUKAQUQBRJqCgxGcmVlemVXYWxsZXQSJi5jaGF0cGF5LndhbGxldC52MS5GcmVlemVXYWxsZXRSZXF1ZXN0GicuY2hhdHBheS53YWxsZXQudjEuRnJlZXplV2FsbGV0UmVzcG9uc2UiCarUGAUKAQUQBRJwCg5VbmZyZWV6ZVdhbGxldBIoLmNoYXRwYXkud2FsbGV0LnYxLlVuZnJlZXplV2FsbGV0UmVxdWVzdBopLmNoYXRwYXkud2FsbGV0LnYxLlVuZnJlZXplV2FsbGV0UmVzcG9uc2UiCarUGAUKAQUQBWIGcHJvdG8z", [file_buf_validate_validate, file_chatpay_auth_v1_auth, file_google_protobuf_timestamp]);
+  fileDesc("Ch5jaGF0cGF5L3dhbGxldC92MS93YWxsZXQucHJvdG8SEWNoYXRwYXkud2FsbGV0LnYxIpwECgZXYWxsZXQSCgoCaWQYASABKAkSEgoKYWNjb3VudF9pZBgCIAEoCRISCgpwYXJ0bmVyX2lkGAMgASgJEiwKBGtpbmQYBCABKA4yHi5jaGF0cGF5LndhbGxldC52MS5XYWxsZXQuS2luZBIuCgVzdGF0ZRgFIAEoDjIfLmNoYXRwYXkud2FsbGV0LnYxLldhbGxldC5TdGF0ZRIQCghjdXJyZW5jeRgGIAEoCRIPCgdiYWxhbmNlGAcgASgDEgwKBGhlbGQYCCABKAMSEQoJYXZhaWxhYmxlGAkgASgDEg8KB3ZlcnNpb24YCiABKAMSLwoLY3JlYXRlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRuYW1lGA0gASgJImcKBEtpbmQSFAoQS0lORF9VTlNQRUNJRklFRBAAEg0KCUtJTkRfTUFJThABEhAKDEtJTkRfUEFSVE5FUhACEhAKDEtJTkRfU0FWSU5HUxADEhYKEktJTkRfQkFOS19DTEVBUklORxAKIlIKBVN0YXRlEhUKEVNUQVRFX1VOU1BFQ0lGSUVEEAASDgoKU1RBVEVfT1BFThABEhAKDFNUQVRFX0ZST1pFThACEhAKDFNUQVRFX0NMT1NFRBADIuoCCgVFbnRyeRIQCghzZXF1ZW5jZRgBIAEoAxIOCgZhbW91bnQYAiABKAMSFQoNYmFsYW5jZV9hZnRlchgDIAEoAxIeChZjb3VudGVycGFydHlfd2FsbGV0X2lkGAQgASgJEi0KBWNhdXNlGAUgASgOMh4uY2hhdHBheS53YWxsZXQudjEuRW50cnkuQ2F1c2USEAoIY2F1c2VfaWQYBiABKAkSDAoEbWVtbxgHIAEoCRIvCgtjcmVhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAihwEKBUNhdXNlEhUKEUNBVVNFX1VOU1BFQ0lGSUVEEAASEgoOQ0FVU0VfVFJBTlNGRVIQARIRCg1DQVVTRV9QQVlNRU5UEAISFAoQQ0FVU0VfQURKVVNUTUVOVBADEhcKE0NBVVNFX0JBTktfVFJBTlNGRVIQBBIRCg1DQVVTRV9TQVZJTkdTEAUiogEKCkFkanVzdG1lbnQSCgoCaWQYASABKAkSEQoJd2FsbGV0X2lkGAIgASgJEg4KBmFtb3VudBgDIAEoAxIQCghjdXJyZW5jeRgEIAEoCRIOCgZyZWFzb24YBSABKAkSEgoKYXBpX2tleV9pZBgGIAEoCRIvCgtjcmVhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiQwoQR2V0V2FsbGV0UmVxdWVzdBIvCgl3YWxsZXRfaWQYASABKAlCHLpIGXIXMhVeKFsxLTldWzAtOV17MCwxOH0pPyQiPgoRR2V0V2FsbGV0UmVzcG9uc2USKQoGd2FsbGV0GAEgASgLMhkuY2hhdHBheS53YWxsZXQudjEuV2FsbGV0IlEKEkxpc3RXYWxsZXRzUmVxdWVzdBIdCglwYWdlX3NpemUYASABKAVCCrpIBxoFGMgBKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAIiWgoTTGlzdFdhbGxldHNSZXNwb25zZRIqCgd3YWxsZXRzGAEgAygLMhkuY2hhdHBheS53YWxsZXQudjEuV2FsbGV0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLgAQoSTGlzdEVudHJpZXNSZXF1ZXN0Ei8KCXdhbGxldF9pZBgBIAEoCUIcukgZchcyFV4oWzEtOV1bMC05XXswLDE4fSk/JBIdCglwYWdlX3NpemUYAiABKAVCCrpIBxoFGMgBKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgAISLgoKc3RhcnRfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIlkKE0xpc3RFbnRyaWVzUmVzcG9uc2USKQoHZW50cmllcxgBIAMoCzIYLmNoYXRwYXkud2FsbGV0LnYxLkVudHJ5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKaAQoTQ3JlZGl0V2FsbGV0UmVxdWVzdBIgCg9pZGVtcG90ZW5jeV9rZXkYASABKAlCB7pIBHICGEASLAoJd2FsbGV0X2lkGAIgASgJQhm6SBZyFDISXlsxLTldWzAtOV17MCwxOH0kEhcKBmFtb3VudBgDIAEoA0IHukgEIgIgABIaCgZyZWFzb24YBCABKAlCCrpIB3IFEAEYyAEiSQoUQ3JlZGl0V2FsbGV0UmVzcG9uc2USMQoKYWRqdXN0bWVudBgBIAEoCzIdLmNoYXRwYXkud2FsbGV0LnYxLkFkanVzdG1lbnQimQEKEkRlYml0V2FsbGV0UmVxdWVzdBIgCg9pZGVtcG90ZW5jeV9rZXkYASABKAlCB7pIBHICGEASLAoJd2FsbGV0X2lkGAIgASgJQhm6SBZyFDISXlsxLTldWzAtOV17MCwxOH0kEhcKBmFtb3VudBgDIAEoA0IHukgEIgIgABIaCgZyZWFzb24YBCABKAlCCrpIB3IFEAEYyAEiSAoTRGViaXRXYWxsZXRSZXNwb25zZRIxCgphZGp1c3RtZW50GAEgASgLMh0uY2hhdHBheS53YWxsZXQudjEuQWRqdXN0bWVudCJfChNGcmVlemVXYWxsZXRSZXF1ZXN0EiwKCXdhbGxldF9pZBgBIAEoCUIZukgWchQyEl5bMS05XVswLTldezAsMTh9JBIaCgZyZWFzb24YAiABKAlCCrpIB3IFEAEYyAEiQQoURnJlZXplV2FsbGV0UmVzcG9uc2USKQoGd2FsbGV0GAEgASgLMhkuY2hhdHBheS53YWxsZXQudjEuV2FsbGV0ImEKFVVuZnJlZXplV2FsbGV0UmVxdWVzdBIsCgl3YWxsZXRfaWQYASABKAlCGbpIFnIUMhJeWzEtOV1bMC05XXswLDE4fSQSGgoGcmVhc29uGAIgASgJQgq6SAdyBRABGMgBIkMKFlVuZnJlZXplV2FsbGV0UmVzcG9uc2USKQoGd2FsbGV0GAEgASgLMhkuY2hhdHBheS53YWxsZXQudjEuV2FsbGV0Im4KEUdldEJhbGFuY2VSZXF1ZXN0Ei8KCXdhbGxldF9pZBgBIAEoCUIcukgZchcyFV4oWzEtOV1bMC05XXswLDE4fSk/JBIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJzChJHZXRCYWxhbmNlUmVzcG9uc2USDwoHYmFsYW5jZRgBIAEoAxIQCghjdXJyZW5jeRgCIAEoCRIQCghzZXF1ZW5jZRgDIAEoAxIoCgR0aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKlAQoURXhwb3J0RW50cmllc1JlcXVlc3QSLwoJd2FsbGV0X2lkGAEgASgJQhy6SBlyFzIVXihbMS05XVswLTldezAsMTh9KT8kEi4KCnN0YXJ0X3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIkChVFeHBvcnRFbnRyaWVzUmVzcG9uc2USCwoDY3N2GAEgASgJIicKCERheUxpbWl0Eg0KBWxpbWl0GAEgASgDEgwKBGxlZnQYAiABKAMiuwIKCUFsbG93YW5jZRIRCgl3YWxsZXRfaWQYASABKAkSDAoEdGllchgCIAEoCRItCghkcmF3X2RheRgDIAEoCzIbLmNoYXRwYXkud2FsbGV0LnYxLkRheUxpbWl0EhYKCXNlbmRfb25jZRgEIAEoA0gAiAEBEi0KCHNlbmRfZGF5GAUgASgLMhsuY2hhdHBheS53YWxsZXQudjEuRGF5TGltaXQSNwoSc2VuZF9zdHJhbmdlcnNfZGF5GAYgASgLMhsuY2hhdHBheS53YWxsZXQudjEuRGF5TGltaXQSFAoHYmFsYW5jZRgHIAEoA0gBiAEBEi4KCnJlbmV3X3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgwKCl9zZW5kX29uY2VCCgoIX2JhbGFuY2UiRgoTR2V0QWxsb3dhbmNlUmVxdWVzdBIvCgl3YWxsZXRfaWQYASABKAlCHLpIGXIXMhVeKFsxLTldWzAtOV17MCwxOH0pPyQiRwoUR2V0QWxsb3dhbmNlUmVzcG9uc2USLwoJYWxsb3dhbmNlGAEgASgLMhwuY2hhdHBheS53YWxsZXQudjEuQWxsb3dhbmNlIooBCg5TZXRUaWVyUmVxdWVzdBIsCgl3YWxsZXRfaWQYASABKAlCGbpIFnIUMhJeWzEtOV1bMC05XXswLDE4fSQSLgoEdGllchgCIAEoCUIgukgdchsyGV4oW2Etel1bYS16MC05X117MCwzMX0pPyQSGgoGcmVhc29uGAMgASgJQgq6SAdyBRABGMgBIkIKD1NldFRpZXJSZXNwb25zZRIvCglhbGxvd2FuY2UYASABKAsyHC5jaGF0cGF5LndhbGxldC52MS5BbGxvd2FuY2UinwEKC1NhdmluZ3NNb3ZlEgoKAmlkGAEgASgJEhkKEXNhdmluZ3Nfd2FsbGV0X2lkGAIgASgJEhYKDm1haW5fd2FsbGV0X2lkGAMgASgJEg4KBmFtb3VudBgEIAEoAxIQCghjdXJyZW5jeRgFIAEoCRIvCgtjcmVhdGVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiUQoUQ3JlYXRlU2F2aW5nc1JlcXVlc3QSIAoPaWRlbXBvdGVuY3lfa2V5GAEgASgJQge6SARyAhhAEhcKBG5hbWUYAiABKAlCCbpIBnIEEAEYMiJCChVDcmVhdGVTYXZpbmdzUmVzcG9uc2USKQoGd2FsbGV0GAEgASgLMhkuY2hhdHBheS53YWxsZXQudjEuV2FsbGV0Il0KFFJlbmFtZVNhdmluZ3NSZXF1ZXN0EiwKCXdhbGxldF9pZBgBIAEoCUIZukgWchQyEl5bMS05XVswLTldezAsMTh9JBIXCgRuYW1lGAIgASgJQgm6SAZyBBABGDIiQgoVUmVuYW1lU2F2aW5nc1Jlc3BvbnNlEikKBndhbGxldBgBIAEoCzIZLmNoYXRwYXkud2FsbGV0LnYxLldhbGxldCJDChNDbG9zZVNhdmluZ3NSZXF1ZXN0EiwKCXdhbGxldF9pZBgBIAEoCUIZukgWchQyEl5bMS05XVswLTldezAsMTh9JCJBChRDbG9zZVNhdmluZ3NSZXNwb25zZRIpCgZ3YWxsZXQYASABKAsyGS5jaGF0cGF5LndhbGxldC52MS5XYWxsZXQiiAEKFURlcG9zaXRTYXZpbmdzUmVxdWVzdBIgCg9pZGVtcG90ZW5jeV9rZXkYASABKAlCB7pIBHICGEASNAoRc2F2aW5nc193YWxsZXRfaWQYAiABKAlCGbpIFnIUMhJeWzEtOV1bMC05XXswLDE4fSQSFwoGYW1vdW50GAMgASgDQge6SAQiAiAAIkYKFkRlcG9zaXRTYXZpbmdzUmVzcG9uc2USLAoEbW92ZRgBIAEoCzIeLmNoYXRwYXkud2FsbGV0LnYxLlNhdmluZ3NNb3ZlIokBChZXaXRoZHJhd1NhdmluZ3NSZXF1ZXN0EiAKD2lkZW1wb3RlbmN5X2tleRgBIAEoCUIHukgEcgIYQBI0ChFzYXZpbmdzX3dhbGxldF9pZBgCIAEoCUIZukgWchQyEl5bMS05XVswLTldezAsMTh9JBIXCgZhbW91bnQYAyABKANCB7pIBCICIAAiRwoXV2l0aGRyYXdTYXZpbmdzUmVzcG9uc2USLAoEbW92ZRgBIAEoCzIeLmNoYXRwYXkud2FsbGV0LnYxLlNhdmluZ3NNb3ZlMvANCg1XYWxsZXRTZXJ2aWNlEmcKCUdldFdhbGxldBIjLmNoYXRwYXkud2FsbGV0LnYxLkdldFdhbGxldFJlcXVlc3QaJC5jaGF0cGF5LndhbGxldC52MS5HZXRXYWxsZXRSZXNwb25zZSIPkAIBqtQYCAoEAgMEBRAEEm0KC0xpc3RXYWxsZXRzEiUuY2hhdHBheS53YWxsZXQudjEuTGlzdFdhbGxldHNSZXF1ZXN0GiYuY2hhdHBheS53YWxsZXQudjEuTGlzdFdhbGxldHNSZXNwb25zZSIPkAIBqtQYCAoEAgMEBRAEEm0KC0xpc3RFbnRyaWVzEiUuY2hhdHBheS53YWxsZXQudjEuTGlzdEVudHJpZXNSZXF1ZXN0GiYuY2hhdHBheS53YWxsZXQudjEuTGlzdEVudHJpZXNSZXNwb25zZSIPkAIBqtQYCAoEAgMEBRAEEmoKCkdldEJhbGFuY2USJC5jaGF0cGF5LndhbGxldC52MS5HZXRCYWxhbmNlUmVxdWVzdBolLmNoYXRwYXkud2FsbGV0LnYxLkdldEJhbGFuY2VSZXNwb25zZSIPkAIBqtQYCAoEAgMEBRAEEnUKDUV4cG9ydEVudHJpZXMSJy5jaGF0cGF5LndhbGxldC52MS5FeHBvcnRFbnRyaWVzUmVxdWVzdBooLmNoYXRwYXkud2FsbGV0LnYxLkV4cG9ydEVudHJpZXNSZXNwb25zZSIPkAIBqtQYCAoEAgMEBRAEMAESbwoMR2V0QWxsb3dhbmNlEiYuY2hhdHBheS53YWxsZXQudjEuR2V0QWxsb3dhbmNlUmVxdWVzdBonLmNoYXRwYXkud2FsbGV0LnYxLkdldEFsbG93YW5jZVJlc3BvbnNlIg6QAgGq1BgHCgMCAwUQBBJuCg1DcmVhdGVTYXZpbmdzEicuY2hhdHBheS53YWxsZXQudjEuQ3JlYXRlU2F2aW5nc1JlcXVlc3QaKC5jaGF0cGF5LndhbGxldC52MS5DcmVhdGVTYXZpbmdzUmVzcG9uc2UiCqrUGAYKAgIDEAUSbgoNUmVuYW1lU2F2aW5ncxInLmNoYXRwYXkud2FsbGV0LnYxLlJlbmFtZVNhdmluZ3NSZXF1ZXN0GiguY2hhdHBheS53YWxsZXQudjEuUmVuYW1lU2F2aW5nc1Jlc3BvbnNlIgqq1BgGCgICAxAFEmsKDENsb3NlU2F2aW5ncxImLmNoYXRwYXkud2FsbGV0LnYxLkNsb3NlU2F2aW5nc1JlcXVlc3QaJy5jaGF0cGF5LndhbGxldC52MS5DbG9zZVNhdmluZ3NSZXNwb25zZSIKqtQYBgoCAgMQBRJxCg5EZXBvc2l0U2F2aW5ncxIoLmNoYXRwYXkud2FsbGV0LnYxLkRlcG9zaXRTYXZpbmdzUmVxdWVzdBopLmNoYXRwYXkud2FsbGV0LnYxLkRlcG9zaXRTYXZpbmdzUmVzcG9uc2UiCqrUGAYKAgIDEAUSdAoPV2l0aGRyYXdTYXZpbmdzEikuY2hhdHBheS53YWxsZXQudjEuV2l0aGRyYXdTYXZpbmdzUmVxdWVzdBoqLmNoYXRwYXkud2FsbGV0LnYxLldpdGhkcmF3U2F2aW5nc1Jlc3BvbnNlIgqq1BgGCgICAxAFEmoKDENyZWRpdFdhbGxldBImLmNoYXRwYXkud2FsbGV0LnYxLkNyZWRpdFdhbGxldFJlcXVlc3QaJy5jaGF0cGF5LndhbGxldC52MS5DcmVkaXRXYWxsZXRSZXNwb25zZSIJqtQYBQoBBRAFEmcKC0RlYml0V2FsbGV0EiUuY2hhdHBheS53YWxsZXQudjEuRGViaXRXYWxsZXRSZXF1ZXN0GiYuY2hhdHBheS53YWxsZXQudjEuRGViaXRXYWxsZXRSZXNwb25zZSIJqtQYBQoBBRAFEmoKDEZyZWV6ZVdhbGxldBImLmNoYXRwYXkud2FsbGV0LnYxLkZyZWV6ZVdhbGxldFJlcXVlc3QaJy5jaGF0cGF5LndhbGxldC52MS5GcmVlemVXYWxsZXRSZXNwb25zZSIJqtQYBQoBBRAFEnAKDlVuZnJlZXplV2FsbGV0EiguY2hhdHBheS53YWxsZXQudjEuVW5mcmVlemVXYWxsZXRSZXF1ZXN0GikuY2hhdHBheS53YWxsZXQudjEuVW5mcmVlemVXYWxsZXRSZXNwb25zZSIJqtQYBQoBBRAFElsKB1NldFRpZXISIS5jaGF0cGF5LndhbGxldC52MS5TZXRUaWVyUmVxdWVzdBoiLmNoYXRwYXkud2FsbGV0LnYxLlNldFRpZXJSZXNwb25zZSIJqtQYBQoBBRAFYgZwcm90bzM", [file_buf_validate_validate, file_chatpay_auth_v1_auth, file_google_protobuf_timestamp]);
 
 /**
  * Wallet holds money of one owner in one currency.
@@ -107,6 +107,13 @@ export type Wallet = Message<"chatpay.wallet.v1.Wallet"> & {
    * @generated from field: google.protobuf.Timestamp update_time = 12;
    */
   updateTime?: Timestamp | undefined;
+
+  /**
+   * What its owner calls it: a savings wallet has a name, the others have none.
+   *
+   * @generated from field: string name = 13;
+   */
+  name: string;
 };
 
 /**
@@ -262,14 +269,15 @@ export type Entry = Message<"chatpay.wallet.v1.Entry"> & {
   cause: Entry_Cause;
 
   /**
-   * The id of that transfer, payment or adjustment.
+   * The id of that transfer, payment, adjustment, bank transfer or savings move.
    *
    * @generated from field: string cause_id = 6;
    */
   causeId: string;
 
   /**
-   * The memo of the transfer, the order key of the payment, or the reason of the adjustment.
+   * The memo of the transfer, the order key of the payment, the reason of the adjustment, the alias of the
+   * bank account (or its bank and masked number), or the name of the savings wallet.
    *
    * @generated from field: string memo = 7;
    */
@@ -816,7 +824,639 @@ export const UnfreezeWalletResponseSchema: GenMessage<UnfreezeWalletResponse> = 
   messageDesc(file_chatpay_wallet_v1_wallet, 16);
 
 /**
- * WalletService shows balances and statements, and lets operators correct them.
+ * GetBalanceRequest names a wallet and a moment.
+ *
+ * @generated from message chatpay.wallet.v1.GetBalanceRequest
+ */
+export type GetBalanceRequest = Message<"chatpay.wallet.v1.GetBalanceRequest"> & {
+  /**
+   * The id of the wallet; empty for the caller's main wallet, or the partner's wallet.
+   *
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+
+  /**
+   * The moment, to the millisecond. Not later than now; not set for now.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 2;
+   */
+  time?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.GetBalanceRequest.
+ * Use `create(GetBalanceRequestSchema)` to create a new message.
+ */
+export const GetBalanceRequestSchema: GenMessage<GetBalanceRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 17);
+
+/**
+ * GetBalanceResponse carries the balance.
+ *
+ * @generated from message chatpay.wallet.v1.GetBalanceResponse
+ */
+export type GetBalanceResponse = Message<"chatpay.wallet.v1.GetBalanceResponse"> & {
+  /**
+   * The sum of all entries up to the moment, in the currency's minor unit; 0 before the first.
+   *
+   * @generated from field: int64 balance = 1;
+   */
+  balance: bigint;
+
+  /**
+   * ISO 4217.
+   *
+   * @generated from field: string currency = 2;
+   */
+  currency: string;
+
+  /**
+   * The sequence of the last entry up to the moment; 0 when there was none.
+   *
+   * @generated from field: int64 sequence = 3;
+   */
+  sequence: bigint;
+
+  /**
+   * The moment.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 4;
+   */
+  time?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.GetBalanceResponse.
+ * Use `create(GetBalanceResponseSchema)` to create a new message.
+ */
+export const GetBalanceResponseSchema: GenMessage<GetBalanceResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 18);
+
+/**
+ * ExportEntriesRequest says which part of a statement to export.
+ *
+ * @generated from message chatpay.wallet.v1.ExportEntriesRequest
+ */
+export type ExportEntriesRequest = Message<"chatpay.wallet.v1.ExportEntriesRequest"> & {
+  /**
+   * The id of the wallet; empty for the caller's main wallet, or the partner's wallet.
+   *
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+
+  /**
+   * Only entries made at this time or later.
+   *
+   * @generated from field: google.protobuf.Timestamp start_time = 2;
+   */
+  startTime?: Timestamp | undefined;
+
+  /**
+   * Only entries made before this time.
+   *
+   * @generated from field: google.protobuf.Timestamp end_time = 3;
+   */
+  endTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.ExportEntriesRequest.
+ * Use `create(ExportEntriesRequestSchema)` to create a new message.
+ */
+export const ExportEntriesRequestSchema: GenMessage<ExportEntriesRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 19);
+
+/**
+ * ExportEntriesResponse is one piece of the file.
+ *
+ * @generated from message chatpay.wallet.v1.ExportEntriesResponse
+ */
+export type ExportEntriesResponse = Message<"chatpay.wallet.v1.ExportEntriesResponse"> & {
+  /**
+   * The next lines of the file, whole ones. The first piece begins with the header row.
+   *
+   * @generated from field: string csv = 1;
+   */
+  csv: string;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.ExportEntriesResponse.
+ * Use `create(ExportEntriesResponseSchema)` to create a new message.
+ */
+export const ExportEntriesResponseSchema: GenMessage<ExportEntriesResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 20);
+
+/**
+ * DayLimit is what may be moved in a day of Seoul, in won.
+ *
+ * @generated from message chatpay.wallet.v1.DayLimit
+ */
+export type DayLimit = Message<"chatpay.wallet.v1.DayLimit"> & {
+  /**
+   * So much in a day.
+   *
+   * @generated from field: int64 limit = 1;
+   */
+  limit: bigint;
+
+  /**
+   * So much of it is left today.
+   *
+   * @generated from field: int64 left = 2;
+   */
+  left: bigint;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.DayLimit.
+ * Use `create(DayLimitSchema)` to create a new message.
+ */
+export const DayLimitSchema: GenMessage<DayLimit> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 21);
+
+/**
+ * Allowance is what a main wallet may do. A limit that is not set does not exist. Amounts are in won.
+ *
+ * @generated from message chatpay.wallet.v1.Allowance
+ */
+export type Allowance = Message<"chatpay.wallet.v1.Allowance"> & {
+  /**
+   * The wallet.
+   *
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+
+  /**
+   * The name of its limits.
+   *
+   * @generated from field: string tier = 2;
+   */
+  tier: string;
+
+  /**
+   * Drawn from banks, whatever became of it but for what the bank declined.
+   *
+   * @generated from field: chatpay.wallet.v1.DayLimit draw_day = 3;
+   */
+  drawDay?: DayLimit | undefined;
+
+  /**
+   * The most that one transfer may send.
+   *
+   * @generated from field: optional int64 send_once = 4;
+   */
+  sendOnce?: bigint | undefined;
+
+  /**
+   * Sent to anybody.
+   *
+   * @generated from field: chatpay.wallet.v1.DayLimit send_day = 5;
+   */
+  sendDay?: DayLimit | undefined;
+
+  /**
+   * Sent to those who were never sent anything before.
+   *
+   * @generated from field: chatpay.wallet.v1.DayLimit send_strangers_day = 6;
+   */
+  sendStrangersDay?: DayLimit | undefined;
+
+  /**
+   * The most that the wallet may hold after it was topped up or sent something.
+   *
+   * @generated from field: optional int64 balance = 7;
+   */
+  balance?: bigint | undefined;
+
+  /**
+   * When the day of all this ends.
+   *
+   * @generated from field: google.protobuf.Timestamp renew_time = 8;
+   */
+  renewTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.Allowance.
+ * Use `create(AllowanceSchema)` to create a new message.
+ */
+export const AllowanceSchema: GenMessage<Allowance> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 22);
+
+/**
+ * GetAllowanceRequest names a wallet.
+ *
+ * @generated from message chatpay.wallet.v1.GetAllowanceRequest
+ */
+export type GetAllowanceRequest = Message<"chatpay.wallet.v1.GetAllowanceRequest"> & {
+  /**
+   * The id of a main wallet; empty for the caller's own.
+   *
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.GetAllowanceRequest.
+ * Use `create(GetAllowanceRequestSchema)` to create a new message.
+ */
+export const GetAllowanceRequestSchema: GenMessage<GetAllowanceRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 23);
+
+/**
+ * GetAllowanceResponse carries what the wallet may do.
+ *
+ * @generated from message chatpay.wallet.v1.GetAllowanceResponse
+ */
+export type GetAllowanceResponse = Message<"chatpay.wallet.v1.GetAllowanceResponse"> & {
+  /**
+   * The allowance.
+   *
+   * @generated from field: chatpay.wallet.v1.Allowance allowance = 1;
+   */
+  allowance?: Allowance | undefined;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.GetAllowanceResponse.
+ * Use `create(GetAllowanceResponseSchema)` to create a new message.
+ */
+export const GetAllowanceResponseSchema: GenMessage<GetAllowanceResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 24);
+
+/**
+ * SetTierRequest names the wallet and its limits, and says why.
+ *
+ * @generated from message chatpay.wallet.v1.SetTierRequest
+ */
+export type SetTierRequest = Message<"chatpay.wallet.v1.SetTierRequest"> & {
+  /**
+   * The main wallet.
+   *
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+
+  /**
+   * The name of limits in the configuration; empty for those that are everybody's.
+   *
+   * @generated from field: string tier = 2;
+   */
+  tier: string;
+
+  /**
+   * Why. 1 to 200 characters; kept in the event.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.SetTierRequest.
+ * Use `create(SetTierRequestSchema)` to create a new message.
+ */
+export const SetTierRequestSchema: GenMessage<SetTierRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 25);
+
+/**
+ * SetTierResponse carries what the wallet may do from now on.
+ *
+ * @generated from message chatpay.wallet.v1.SetTierResponse
+ */
+export type SetTierResponse = Message<"chatpay.wallet.v1.SetTierResponse"> & {
+  /**
+   * The allowance.
+   *
+   * @generated from field: chatpay.wallet.v1.Allowance allowance = 1;
+   */
+  allowance?: Allowance | undefined;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.SetTierResponse.
+ * Use `create(SetTierResponseSchema)` to create a new message.
+ */
+export const SetTierResponseSchema: GenMessage<SetTierResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 26);
+
+/**
+ * SavingsMove is money put into savings, or taken out.
+ *
+ * @generated from message chatpay.wallet.v1.SavingsMove
+ */
+export type SavingsMove = Message<"chatpay.wallet.v1.SavingsMove"> & {
+  /**
+   * Decimal, made by the server, ordered by time.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * The savings wallet.
+   *
+   * @generated from field: string savings_wallet_id = 2;
+   */
+  savingsWalletId: string;
+
+  /**
+   * The main wallet, which paid or received.
+   *
+   * @generated from field: string main_wallet_id = 3;
+   */
+  mainWalletId: string;
+
+  /**
+   * Positive when it was put into savings, negative when it was taken out; in the currency's minor unit.
+   *
+   * @generated from field: int64 amount = 4;
+   */
+  amount: bigint;
+
+  /**
+   * ISO 4217.
+   *
+   * @generated from field: string currency = 5;
+   */
+  currency: string;
+
+  /**
+   * When the money moved.
+   *
+   * @generated from field: google.protobuf.Timestamp create_time = 6;
+   */
+  createTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.SavingsMove.
+ * Use `create(SavingsMoveSchema)` to create a new message.
+ */
+export const SavingsMoveSchema: GenMessage<SavingsMove> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 27);
+
+/**
+ * CreateSavingsRequest names the savings.
+ *
+ * @generated from message chatpay.wallet.v1.CreateSavingsRequest
+ */
+export type CreateSavingsRequest = Message<"chatpay.wallet.v1.CreateSavingsRequest"> & {
+  /**
+   * Made and stored by the client before sending; scoped to the account. JSON callers may leave it empty
+   * and send the `Idempotency-Key` header instead. At most 64 characters.
+   *
+   * @generated from field: string idempotency_key = 1;
+   */
+  idempotencyKey: string;
+
+  /**
+   * What the owner calls it. 1 to 50 characters; two may have the same.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.CreateSavingsRequest.
+ * Use `create(CreateSavingsRequestSchema)` to create a new message.
+ */
+export const CreateSavingsRequestSchema: GenMessage<CreateSavingsRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 28);
+
+/**
+ * CreateSavingsResponse carries the new wallet.
+ *
+ * @generated from message chatpay.wallet.v1.CreateSavingsResponse
+ */
+export type CreateSavingsResponse = Message<"chatpay.wallet.v1.CreateSavingsResponse"> & {
+  /**
+   * The wallet.
+   *
+   * @generated from field: chatpay.wallet.v1.Wallet wallet = 1;
+   */
+  wallet?: Wallet | undefined;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.CreateSavingsResponse.
+ * Use `create(CreateSavingsResponseSchema)` to create a new message.
+ */
+export const CreateSavingsResponseSchema: GenMessage<CreateSavingsResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 29);
+
+/**
+ * RenameSavingsRequest names the wallet anew.
+ *
+ * @generated from message chatpay.wallet.v1.RenameSavingsRequest
+ */
+export type RenameSavingsRequest = Message<"chatpay.wallet.v1.RenameSavingsRequest"> & {
+  /**
+   * The savings wallet.
+   *
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+
+  /**
+   * 1 to 50 characters.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.RenameSavingsRequest.
+ * Use `create(RenameSavingsRequestSchema)` to create a new message.
+ */
+export const RenameSavingsRequestSchema: GenMessage<RenameSavingsRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 30);
+
+/**
+ * RenameSavingsResponse carries the wallet after the change.
+ *
+ * @generated from message chatpay.wallet.v1.RenameSavingsResponse
+ */
+export type RenameSavingsResponse = Message<"chatpay.wallet.v1.RenameSavingsResponse"> & {
+  /**
+   * The wallet.
+   *
+   * @generated from field: chatpay.wallet.v1.Wallet wallet = 1;
+   */
+  wallet?: Wallet | undefined;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.RenameSavingsResponse.
+ * Use `create(RenameSavingsResponseSchema)` to create a new message.
+ */
+export const RenameSavingsResponseSchema: GenMessage<RenameSavingsResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 31);
+
+/**
+ * CloseSavingsRequest names the wallet.
+ *
+ * @generated from message chatpay.wallet.v1.CloseSavingsRequest
+ */
+export type CloseSavingsRequest = Message<"chatpay.wallet.v1.CloseSavingsRequest"> & {
+  /**
+   * The savings wallet.
+   *
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.CloseSavingsRequest.
+ * Use `create(CloseSavingsRequestSchema)` to create a new message.
+ */
+export const CloseSavingsRequestSchema: GenMessage<CloseSavingsRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 32);
+
+/**
+ * CloseSavingsResponse carries the wallet after the change.
+ *
+ * @generated from message chatpay.wallet.v1.CloseSavingsResponse
+ */
+export type CloseSavingsResponse = Message<"chatpay.wallet.v1.CloseSavingsResponse"> & {
+  /**
+   * The wallet.
+   *
+   * @generated from field: chatpay.wallet.v1.Wallet wallet = 1;
+   */
+  wallet?: Wallet | undefined;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.CloseSavingsResponse.
+ * Use `create(CloseSavingsResponseSchema)` to create a new message.
+ */
+export const CloseSavingsResponseSchema: GenMessage<CloseSavingsResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 33);
+
+/**
+ * DepositSavingsRequest says how much to put into which savings.
+ *
+ * @generated from message chatpay.wallet.v1.DepositSavingsRequest
+ */
+export type DepositSavingsRequest = Message<"chatpay.wallet.v1.DepositSavingsRequest"> & {
+  /**
+   * As in CreateSavingsRequest. At most 64 characters.
+   *
+   * @generated from field: string idempotency_key = 1;
+   */
+  idempotencyKey: string;
+
+  /**
+   * The savings wallet, one's own.
+   *
+   * @generated from field: string savings_wallet_id = 2;
+   */
+  savingsWalletId: string;
+
+  /**
+   * In the wallet's minor unit; won has none. At least 1.
+   *
+   * @generated from field: int64 amount = 3;
+   */
+  amount: bigint;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.DepositSavingsRequest.
+ * Use `create(DepositSavingsRequestSchema)` to create a new message.
+ */
+export const DepositSavingsRequestSchema: GenMessage<DepositSavingsRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 34);
+
+/**
+ * DepositSavingsResponse carries what was done.
+ *
+ * @generated from message chatpay.wallet.v1.DepositSavingsResponse
+ */
+export type DepositSavingsResponse = Message<"chatpay.wallet.v1.DepositSavingsResponse"> & {
+  /**
+   * The move that this key made, now or the first time.
+   *
+   * @generated from field: chatpay.wallet.v1.SavingsMove move = 1;
+   */
+  move?: SavingsMove | undefined;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.DepositSavingsResponse.
+ * Use `create(DepositSavingsResponseSchema)` to create a new message.
+ */
+export const DepositSavingsResponseSchema: GenMessage<DepositSavingsResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 35);
+
+/**
+ * WithdrawSavingsRequest says how much to take out of which savings.
+ *
+ * @generated from message chatpay.wallet.v1.WithdrawSavingsRequest
+ */
+export type WithdrawSavingsRequest = Message<"chatpay.wallet.v1.WithdrawSavingsRequest"> & {
+  /**
+   * As in CreateSavingsRequest. At most 64 characters.
+   *
+   * @generated from field: string idempotency_key = 1;
+   */
+  idempotencyKey: string;
+
+  /**
+   * The savings wallet, one's own.
+   *
+   * @generated from field: string savings_wallet_id = 2;
+   */
+  savingsWalletId: string;
+
+  /**
+   * In the wallet's minor unit; won has none. At least 1.
+   *
+   * @generated from field: int64 amount = 3;
+   */
+  amount: bigint;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.WithdrawSavingsRequest.
+ * Use `create(WithdrawSavingsRequestSchema)` to create a new message.
+ */
+export const WithdrawSavingsRequestSchema: GenMessage<WithdrawSavingsRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 36);
+
+/**
+ * WithdrawSavingsResponse carries what was done.
+ *
+ * @generated from message chatpay.wallet.v1.WithdrawSavingsResponse
+ */
+export type WithdrawSavingsResponse = Message<"chatpay.wallet.v1.WithdrawSavingsResponse"> & {
+  /**
+   * The move that this key made, now or the first time.
+   *
+   * @generated from field: chatpay.wallet.v1.SavingsMove move = 1;
+   */
+  move?: SavingsMove | undefined;
+};
+
+/**
+ * Describes the message chatpay.wallet.v1.WithdrawSavingsResponse.
+ * Use `create(WithdrawSavingsResponseSchema)` to create a new message.
+ */
+export const WithdrawSavingsResponseSchema: GenMessage<WithdrawSavingsResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_wallet_v1_wallet, 37);
+
+/**
+ * WalletService shows balances and statements, keeps savings, and lets operators correct wallets and set what they may
+ * do.
  *
  * @generated from service chatpay.wallet.v1.WalletService
  */
@@ -858,6 +1498,114 @@ export const WalletService: GenService<{
     methodKind: "unary";
     input: typeof ListEntriesRequestSchema;
     output: typeof ListEntriesResponseSchema;
+  },
+  /**
+   * GetBalance tells the balance of a wallet at a moment in the past: after all of its entries up to
+   * that millisecond, and before those that came later.
+   *
+   * Errors: NOT_FOUND WALLET_NOT_FOUND; INVALID_ARGUMENT REQUEST_INVALID for a time that has not come.
+   *
+   * @generated from rpc chatpay.wallet.v1.WalletService.GetBalance
+   */
+  getBalance: {
+    methodKind: "unary";
+    input: typeof GetBalanceRequestSchema;
+    output: typeof GetBalanceResponseSchema;
+  },
+  /**
+   * ExportEntries is the statement as a file for spreadsheets, oldest entry first, up to the moment of the
+   * call. The pieces of the file come as a stream; put together they are CSV as in RFC 4180: UTF-8, a
+   * header row, lines that end with CR LF. The columns are `time` (UTC, as 2026-12-31T23:59:59.999Z),
+   * `sequence`, `amount`, `balance_after`, `cause` (as in Entry.Cause, such as TRANSFER), `cause_id`,
+   * `counterparty_wallet_id` and `memo`. A memo that a spreadsheet would run as a formula has an
+   * apostrophe before it. A stream that breaks off has no last message: only a file that ends without an
+   * error is whole.
+   *
+   * Errors: NOT_FOUND WALLET_NOT_FOUND.
+   *
+   * @generated from rpc chatpay.wallet.v1.WalletService.ExportEntries
+   */
+  exportEntries: {
+    methodKind: "server_streaming";
+    input: typeof ExportEntriesRequestSchema;
+    output: typeof ExportEntriesResponseSchema;
+  },
+  /**
+   * GetAllowance tells what a main wallet may do, and what is left of it today. The day is that of Seoul.
+   *
+   * Errors: NOT_FOUND WALLET_NOT_FOUND, also for a wallet that is no main wallet.
+   *
+   * @generated from rpc chatpay.wallet.v1.WalletService.GetAllowance
+   */
+  getAllowance: {
+    methodKind: "unary";
+    input: typeof GetAllowanceRequestSchema;
+    output: typeof GetAllowanceResponseSchema;
+  },
+  /**
+   * CreateSavings opens a savings wallet, empty, under a name. There may be 20 open ones. Repeating an
+   * `idempotency_key` returns the wallet that it opened, as it is now, and the response header
+   * `idempotency-replayed: true`.
+   *
+   * Errors: FAILED_PRECONDITION TOO_MANY; NOT_FOUND ACCOUNT_NOT_FOUND when the account is closing;
+   * INVALID_ARGUMENT IDEMPOTENCY_KEY_MISSING.
+   *
+   * @generated from rpc chatpay.wallet.v1.WalletService.CreateSavings
+   */
+  createSavings: {
+    methodKind: "unary";
+    input: typeof CreateSavingsRequestSchema;
+    output: typeof CreateSavingsResponseSchema;
+  },
+  /**
+   * RenameSavings gives a savings wallet another name.
+   *
+   * Errors: NOT_FOUND WALLET_NOT_FOUND; FAILED_PRECONDITION WALLET_CLOSED.
+   *
+   * @generated from rpc chatpay.wallet.v1.WalletService.RenameSavings
+   */
+  renameSavings: {
+    methodKind: "unary";
+    input: typeof RenameSavingsRequestSchema;
+    output: typeof RenameSavingsResponseSchema;
+  },
+  /**
+   * CloseSavings closes a savings wallet for good. It must be empty. A closed one stays as it is.
+   *
+   * Errors: NOT_FOUND WALLET_NOT_FOUND; FAILED_PRECONDITION WALLET_NOT_EMPTY, WALLET_FROZEN.
+   *
+   * @generated from rpc chatpay.wallet.v1.WalletService.CloseSavings
+   */
+  closeSavings: {
+    methodKind: "unary";
+    input: typeof CloseSavingsRequestSchema;
+    output: typeof CloseSavingsResponseSchema;
+  },
+  /**
+   * DepositSavings puts money from the caller's main wallet into one of their savings wallets. Repeating an
+   * `idempotency_key` returns the first move and the response header `idempotency-replayed: true`.
+   *
+   * Errors: NOT_FOUND WALLET_NOT_FOUND; FAILED_PRECONDITION INSUFFICIENT_FUNDS, WALLET_FROZEN for a frozen
+   * main wallet, WALLET_CLOSED; INVALID_ARGUMENT IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_MISSING.
+   *
+   * @generated from rpc chatpay.wallet.v1.WalletService.DepositSavings
+   */
+  depositSavings: {
+    methodKind: "unary";
+    input: typeof DepositSavingsRequestSchema;
+    output: typeof DepositSavingsResponseSchema;
+  },
+  /**
+   * WithdrawSavings takes money out of a savings wallet, back into the caller's main wallet.
+   *
+   * Errors: those of DepositSavings; here WALLET_FROZEN is of frozen savings.
+   *
+   * @generated from rpc chatpay.wallet.v1.WalletService.WithdrawSavings
+   */
+  withdrawSavings: {
+    methodKind: "unary";
+    input: typeof WithdrawSavingsRequestSchema;
+    output: typeof WithdrawSavingsResponseSchema;
   },
   /**
    * CreditWallet puts money from BANK_CLEARING into a wallet, for money that reached the operator's
@@ -913,6 +1661,20 @@ export const WalletService: GenService<{
     methodKind: "unary";
     input: typeof UnfreezeWalletRequestSchema;
     output: typeof UnfreezeWalletResponseSchema;
+  },
+  /**
+   * SetTier says which limits hold for a main wallet. What it did today stays counted. A wallet of the tier
+   * already stays as it is.
+   *
+   * Errors: NOT_FOUND WALLET_NOT_FOUND, also for a wallet that is no main wallet; INVALID_ARGUMENT
+   * TIER_UNKNOWN; FAILED_PRECONDITION WALLET_CLOSED.
+   *
+   * @generated from rpc chatpay.wallet.v1.WalletService.SetTier
+   */
+  setTier: {
+    methodKind: "unary";
+    input: typeof SetTierRequestSchema;
+    output: typeof SetTierResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_chatpay_wallet_v1_wallet, 0);
