@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import pretty from "pino-pretty";
+import { kftcSettings } from "../sandbox/kftc/server.ts";
 import { smsSettings } from "../sandbox/sms.ts";
 import { type Demo, makeDemo } from "./demo.ts";
 import { startServices } from "./services.ts";
@@ -26,6 +27,7 @@ const PORTS = {
   SANDBOX_SMTP_PORT: 1025,
   SANDBOX_MAIL_PORT: 8025,
   SANDBOX_SMS_PORT: 8026,
+  SANDBOX_KFTC_PORT: 8027,
 };
 type Ports = typeof PORTS;
 
@@ -68,6 +70,7 @@ async function start() {
     CHATPAY_HOST: "127.0.0.1",
     CHATPAY_SMTP_URL: `smtp://127.0.0.1:${ports.SANDBOX_SMTP_PORT}`,
     ...smsSettings(`http://127.0.0.1:${ports.SANDBOX_SMS_PORT}`),
+    ...kftcSettings(`http://127.0.0.1:${ports.SANDBOX_KFTC_PORT}`),
     ...(await secrets()),
     ...process.env,
     ...Object.fromEntries(Object.entries(ports).map(([name, port]) => [name, `${port}`])),
@@ -86,6 +89,7 @@ async function start() {
   startChild("The sandbox", [process.execPath, "sandbox/main.ts"], env);
   await untilAnswers(`${mailUrl}/mail`);
   await untilAnswers(`${smsUrl}/sms`);
+  await untilAnswers(`http://127.0.0.1:${ports.SANDBOX_KFTC_PORT}`);
   startChild("ChatPay", ["bin/chatpay", "serve"], env);
   await untilAnswers(`http://127.0.0.1:${ports.CHATPAY_INTERNAL_PORT}/healthz`);
 
@@ -126,10 +130,9 @@ async function choosePorts(): Promise<Ports> {
 /** Made once: what they sign must still be valid after a restart. */
 async function secrets(): Promise<Record<string, string>> {
   const file = join(DATA, "secrets.json");
-  const known = await readFile(file, "utf8").catch(() => undefined);
-  if (known) return JSON.parse(known);
+  const known = JSON.parse(await readFile(file, "utf8").catch(() => "{}")) as Record<string, string>;
   const make = () => randomBytes(32).toString("hex");
-  const made = { CHATPAY_TOKEN_SECRET: make(), CHATPAY_HASH_SECRET: make() };
+  const made = { CHATPAY_TOKEN_SECRET: make(), CHATPAY_HASH_SECRET: make(), CHATPAY_BANK_SECRET: make(), ...known };
   await writeFile(file, `${JSON.stringify(made, null, 2)}\n`, { mode: 0o600 });
   return made;
 }
@@ -192,6 +195,7 @@ ChatPay is up (${(tookMs / 1000).toFixed(1)} s). Ctrl-C stops all of it; the dat
   metrics, health           http://localhost:${ports.CHATPAY_INTERNAL_PORT}/metrics, /healthz
   mail inbox                http://localhost:${ports.SANDBOX_MAIL_PORT}
   SMS inbox                 http://localhost:${ports.SANDBOX_SMS_PORT}
+  banks                     http://localhost:${ports.SANDBOX_KFTC_PORT}
   MySQL                     ${databaseUrl}
   Redis                     ${redisUrl}
 

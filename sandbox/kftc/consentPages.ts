@@ -91,7 +91,7 @@ const accountCard = ({ bankCode, number, alias, productName, block }: Account) =
 
 const agreement = (name: string, title: string, about: string) => `<label class="agreement">
   <input type="checkbox" name="${name}" checked>
-  <span><strong>[필수] ${title}</strong><br><span class="soft">${about}</span></span>
+  <span><strong>${title}</strong><br><span class="soft">${about}</span></span>
 </label>`;
 
 function without(asked: URLSearchParams, name: string): string {

@@ -13,7 +13,7 @@ const capitals = (max: number) => z.string().regex(new RegExp(`^[A-Z0-9]{1,${max
 
 const digits = (count: number) => z.string().regex(new RegExp(`^\\d{${count}}$`));
 
-export const bankTranId = z.string().regex(/^[A-Z0-9]{10}U[A-Z0-9]{9}$/);
+const bankTranId = z.string().regex(/^[A-Z0-9]{10}U[A-Z0-9]{9}$/);
 const fintechUseNum = digits(24);
 const bankCode = digits(3);
 const accountNumber = z.string().regex(/^\d{1,16}$/);

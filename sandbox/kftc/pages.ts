@@ -55,7 +55,7 @@ const bankCard = (code: string, accounts: Account[]) => `<article>
   ${accounts
     .map(
       ({ holderName, number, alias, balance, block }) => `<p><span><b>${escape(holderName)}</b>
-    <span class="soft">${escape(number)} ${escape(alias)}${block && ` · refuses with ${block}`}</span></span>
+    <br><span class="soft">${escape(number)} ${escape(alias)}${block && ` · refuses with ${block}`}</span></span>
     <strong>${won(balance)}</strong></p>`,
     )
     .join("\n")}
@@ -78,10 +78,12 @@ const movementRow = ({ time, bankCode, number, content, amount, balanceAfter }: 
   <td class="won ${amount < 0n ? "" : "in"}">${amount > 0n ? "+" : ""}${won(amount)}</td>
   <td class="won">${won(balanceAfter)}</td></tr>`;
 
+const WON_COLUMNS = ["Amount", "Balance after"];
+
 const table = (names: string[], rows: string[]) =>
   rows.length === 0
     ? '<p class="soft">Nothing has moved yet.</p>'
-    : `<div class="scroll"><table><tr>${names.map((name) => `<th>${name}</th>`).join("")}</tr>${rows.join("\n")}</table></div>`;
+    : `<div class="scroll"><table><tr>${names.map((name) => `<th${WON_COLUMNS.includes(name) ? ' class="won"' : ""}>${name}</th>`).join("")}</tr>${rows.join("\n")}</table></div>`;
 
 const won = (amount: bigint) => `${amount.toLocaleString("en-US")}원`;
 
