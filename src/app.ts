@@ -3,6 +3,9 @@ import { type Logger, pino } from "pino";
 import { type Messenger, openMessenger } from "./account/messenger.ts";
 import { type OpenTrail, openTrail } from "./audit/audit.ts";
 import { type Bank, openBank } from "./bank/bank.ts";
+import { type Funding, openFunding } from "./bank/funding.ts";
+import { openPayOut, type PayOut } from "./bank/leaving.ts";
+import { type BankTransfers, openBankTransfers } from "./bank/transfers.ts";
 import type { Config } from "./config.ts";
 import { type Db, openDatabase } from "./db/database.ts";
 import { leaseIds, type NewId } from "./id.ts";
@@ -35,6 +38,12 @@ export interface App {
   messenger: Messenger;
   /** Talks with banks; none where open banking is not configured. */
   bank: Bank | undefined;
+  /** Moves money between wallets and banks, where there are any. */
+  bankTransfers: BankTransfers | undefined;
+  /** Runs debits, and draws what they find missing. */
+  funding: Funding;
+  /** Pays out what somebody has who leaves. */
+  payOut: PayOut;
   /** Does in the background what is due, in a server with the role. */
   runner: Runner;
   newId: NewId;
@@ -70,7 +79,10 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
   const messenger = openMessenger({ mailer, log, metrics }, config.sms && openTexter(config.sms));
   const runner = openRunner({ log, metrics, graceMs: config.shutdownGraceMs });
 
-  const bank = openBank({ config, db });
+  const bank = openBank({ config, db, redis, log });
+  const bankTransfers = bank && openBankTransfers({ config, db, redis, lane, log, metrics }, bank);
+  const funding = openFunding({ config, db, lane }, bankTransfers);
+  const payOut = openPayOut({ db, lane, funding }, bankTransfers);
 
   return {
     config,
@@ -86,6 +98,9 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
     mailer,
     messenger,
     bank,
+    bankTransfers,
+    funding,
+    payOut,
     runner,
     newId: ids.newId,
     async close() {

@@ -225,6 +225,8 @@ const environment = z.object({
   CHATPAY_OPENBANKING_PASS_PHRASE: z.string().min(1).max(128).optional(),
   /** How long one call may take. */
   CHATPAY_OPENBANKING_TIMEOUT_MS: whole(10_000, 100, 60_000),
+  /** A transfer of which the centre knows nothing for so long has not reached it, and will not. */
+  CHATPAY_OPENBANKING_ABSENT_MS: whole(600_000, 1_000, 86_400_000),
   /** Encrypts the tokens of people and the numbers of their accounts. */
   CHATPAY_BANK_SECRET: secret.optional(),
   /** What these encrypted is read too: secrets from before, comma separated. */
@@ -385,8 +387,9 @@ function bankingOf(values: z.infer<typeof environment>) {
   if (!baseUrl || !clientId || !clientSecret || !institutionCode || !redirectUrl) return undefined;
   if (!bankCode || !accountNumber || !accountHolder || !passPhrase) return undefined;
   const timeoutMs = values.CHATPAY_OPENBANKING_TIMEOUT_MS;
+  const absentMs = values.CHATPAY_OPENBANKING_ABSENT_MS;
   const client = { baseUrl, clientId, clientSecret, institutionCode, redirectUrl };
-  return { ...client, bankCode, accountNumber, accountHolder, passPhrase, timeoutMs };
+  return { ...client, bankCode, accountNumber, accountHolder, passPhrase, timeoutMs, absentMs };
 }
 
 /** Without a source of countries nobody could come in; without a proxy that is trusted a header is no source. */

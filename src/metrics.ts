@@ -69,6 +69,13 @@ export function createMetrics() {
     registers,
   });
 
+  const bankAnswers = new Counter({
+    name: "chatpay_bank_answers_total",
+    help: "What banks said of a transfer, when they were asked to move the money and when they were asked what became of it.",
+    labelNames: ["kind", "outcome"],
+    registers,
+  });
+
   return {
     registry,
     observeJob({ job, outcome, seconds: took }: { job: string; outcome: string; seconds: number }) {
@@ -101,6 +108,9 @@ export function createMetrics() {
           await Promise.race([Promise.allSettled(measured), late]);
         },
       });
+    },
+    observeBankAnswer(kind: string, outcome: "approved" | "declined" | "unknown") {
+      bankAnswers.inc({ kind, outcome });
     },
     observeAudit(outcome: "written" | "lost" | "dropped", count: number) {
       records.inc({ outcome }, count);

@@ -278,6 +278,41 @@ const RPCS: Record<string, Row> = {
     good: async (me) => ({ bankAccountId: (await linkBank(server, me)).bankAccount.id, ...TODAY }),
     frozen: "OK",
   },
+  "BankService/TopUp": {
+    may: { person: INVALID, service: INVALID },
+    scope: "BANKS_WRITE",
+    good: async (me) => ({
+      idempotencyKey: randomUUID(),
+      bankAccountId: (await linkBank(server, me)).bankAccount.id,
+      amount: 1n,
+    }),
+    frozen: "OK",
+  },
+  "BankService/Withdraw": {
+    may: { person: INVALID, service: INVALID },
+    scope: "BANKS_WRITE",
+    good: async (me) => ({
+      idempotencyKey: randomUUID(),
+      bankAccountId: (await linkBank(server, me)).bankAccount.id,
+      amount: 1n,
+    }),
+    frozen: "FailedPrecondition WALLET_FROZEN",
+  },
+  "BankService/GetBankTransfer": {
+    may: { person: INVALID, service: INVALID, operator: INVALID },
+    scope: "BANKS_READ",
+    good: async (me) => {
+      const { bankAccount } = await linkBank(server, me);
+      const order = { idempotencyKey: randomUUID(), bankAccountId: bankAccount.id, amount: 1n };
+      return { bankTransferId: (await me.banks.topUp(order)).bankTransfer?.id ?? "" };
+    },
+    frozen: "OK",
+  },
+  "BankService/ListBankTransfers": {
+    may: { person: "OK", service: "OK", operator: "OK" },
+    scope: "BANKS_READ",
+    frozen: "OK",
+  },
 
   "KeyService/CreateKey": { may: { partner: INVALID, operator: INVALID }, scope: "KEYS_WRITE" },
   "KeyService/ListKeys": { may: { partner: "OK", operator: "OK" }, scope: "KEYS_READ" },
@@ -399,6 +434,21 @@ const IDS: Record<string, IdRow> = {
     request: (bankAccountId) => ({ bankAccountId, ...TODAY }),
     foreign: "bankAccount",
   },
+  "BankService/TopUp": {
+    fields: ["bank_account_id"],
+    request: (bankAccountId) => ({ idempotencyKey: randomUUID(), bankAccountId, amount: 1n }),
+    foreign: "bankAccount",
+  },
+  "BankService/Withdraw": {
+    fields: ["bank_account_id"],
+    request: (bankAccountId) => ({ idempotencyKey: randomUUID(), bankAccountId, amount: 1n }),
+    foreign: "bankAccount",
+  },
+  "BankService/GetBankTransfer": {
+    fields: ["bank_transfer_id"],
+    request: (bankTransferId) => ({ bankTransferId }),
+    foreign: "bankTransfer",
+  },
   "KeyService/CreateKey": {
     fields: ["partner_id"],
     request: (partnerId) => ({ kind: CallerKind.PARTNER, partnerId, name: "mine now" }),
@@ -421,9 +471,7 @@ const IDS: Record<string, IdRow> = {
 };
 
 const server = await startServer();
-/** Described, and not served yet. */
-const COMING = ["TopUp", "Withdraw", "GetBankTransfer", "ListBankTransfers"].map((name) => `BankService/${name}`);
-const rpcs = everyRpc(server).filter((rpc) => !COMING.includes(nameOf(rpc)));
+const rpcs = everyRpc(server);
 afterAll(() => server.stop());
 
 interface Foreign {
@@ -437,6 +485,7 @@ interface Foreign {
   partner: string;
   key: string;
   bankAccount: string;
+  bankTransfer: string;
 }
 
 let alice: Person;
@@ -457,6 +506,9 @@ beforeAll(async () => {
   const order = { partnerId: theirShop.partnerId, orderKey: randomUUID(), amount: 10n };
   const { keys: theirKeys } = await server.client(KeyService, { bearer: theirShop.bearer }).listKeys({});
   const { payment } = await stranger.payments.approvePayment(order);
+  const { bankAccount: theirBank } = await linkBank(server, stranger);
+  const drawing = { idempotencyKey: randomUUID(), bankAccountId: theirBank.id, amount: 1n };
+  const { bankTransfer: drawn } = await stranger.banks.topUp(drawing);
   foreign = {
     account: String(stranger.accountId),
     session: await openSession(stranger.accountId),
@@ -467,7 +519,8 @@ beforeAll(async () => {
     payment: payment?.id ?? "",
     partner: theirShop.partnerId,
     key: theirKeys[0]?.id ?? "",
-    bankAccount: (await linkBank(server, stranger)).bankAccount.id,
+    bankAccount: theirBank.id,
+    bankTransfer: drawn?.id ?? "",
   };
 });
 

@@ -2,7 +2,7 @@ import { Account_State, ClosingObstacle_Kind } from "../../gen/chatpay/account/v
 import { BankAccount_State } from "../../gen/chatpay/bank/v1/bank_pb.ts";
 import { Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { App } from "../app.ts";
-import type { AccountRow, BankAccountRow, WalletRow } from "../db/schema.ts";
+import type { AccountRow, AllowanceRow, BankAccountRow, WalletRow } from "../db/schema.ts";
 import { accountNotFound } from "../errors.ts";
 import type { AccountChange, Books } from "../ledger/books.ts";
 import type { Command } from "../ledger/command.ts";
@@ -24,6 +24,8 @@ export interface Obstacle {
 interface Leaving {
   account: AccountRow;
   wallets: WalletRow[];
+  /** What is counted of them. */
+  allowances: AllowanceRow[];
 }
 
 type Rule = (leaving: Leaving) => Obstacle[];
@@ -43,8 +45,13 @@ const frozen: Rule = ({ wallets }) =>
     .filter(({ state }) => state === Wallet_State.FROZEN)
     .map(({ id: walletId }) => ({ kind: ClosingObstacle_Kind.FROZEN, walletId, amount: 0n }));
 
+const withBankTransfers: Rule = ({ allowances }) =>
+  allowances
+    .filter(({ bankTransfers }) => bankTransfers > 0)
+    .map(({ id: walletId }) => ({ kind: ClosingObstacle_Kind.BANK_TRANSFER, walletId, amount: 0n }));
+
 /** All that may stand in the way. What else can be open of an account is another rule, on rows that the command locks. */
-const RULES: Rule[] = [withMoney, withHolds, frozen];
+const RULES: Rule[] = [withMoney, withHolds, frozen, withBankTransfers];
 
 /** What must not outlive the account. Its identity stays: whoever comes back is the same person. */
 const ERASED: AccountChange = {
@@ -81,7 +88,7 @@ export const closeAccount = (
   { walletIds, bankAccountIds }: Belongings,
   keyId?: bigint,
 ): Command<Closing> => ({
-  touches: { account: [accountId], wallet: walletIds, bankAccount: bankAccountIds },
+  touches: { account: [accountId], wallet: walletIds, allowance: walletIds, bankAccount: bankAccountIds },
   decide(books) {
     const account = books.account(accountId);
     if (account.state !== Account_State.OPEN) throw accountNotFound(accountId);
@@ -89,7 +96,8 @@ export const closeAccount = (
     const links = bankAccountIds.map((id) => books.find("bankAccount", id)).filter(isLinked);
     if (account.bankAccountCount !== links.length) throw new RowsMissed();
     const wallets = walletIds.map((id) => books.wallet(id));
-    const obstacles = RULES.flatMap((rule) => rule({ account, wallets }));
+    const allowances = walletIds.map((id) => books.find("allowance", id)).filter((row) => row !== undefined);
+    const obstacles = RULES.flatMap((rule) => rule({ account, wallets, allowances }));
     if (obstacles.length > 0) return { obstacles };
 
     const { email, phone, language, mainWalletId } = account;

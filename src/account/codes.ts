@@ -52,7 +52,7 @@ if redis.call('exists', KEYS[1]) == 1 then redis.call('hsetnx', KEYS[1], 'code',
 return 1`;
 
 /** 6-digit codes. Without Redis none can be sent or proved. */
-export function openCodes({ redis, config, log }: App) {
+export function openCodes({ redis, config, log }: Pick<App, "redis" | "config" | "log">) {
   const keyOf = ({ address, purpose }: Claim) => `chatpay:code:${purpose}:${address.key.toString("hex")}`;
   const sentOf = ({ address, purpose }: Claim) => `chatpay:codes:${purpose}:${address.key.toString("hex")}`;
 

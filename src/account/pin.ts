@@ -26,7 +26,7 @@ export interface Spending {
 }
 
 /** Payment PINs: 6 digits that go with amounts above what CHATPAY_PIN_ABOVE says. */
-export function openPins(app: App) {
+export function openPins(app: Pick<App, "config" | "db" | "redis" | "log">) {
   const { config, db } = app;
   const above = config.pinAbove;
   const codes = openCodes(app);

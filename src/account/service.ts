@@ -157,7 +157,8 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
       return { account: toAccount(await accounts.updateProfile(payerOf(context).accountId, request)) };
     },
 
-    async closeAccount(_request, context) {
+    async closeAccount({ withdrawRest, pin }, context) {
+      if (withdrawRest) await app.payOut(payerOf(context), pin, context);
       const outcome = await closing.close(payerOf(context), context);
       if ("account" in outcome) return { account: toAccount(outcome.account) };
       const error = accountNotSettled();

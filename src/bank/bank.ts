@@ -1,3 +1,4 @@
+import type { Config } from "../config.ts";
 import type { App } from "../app.ts";
 import { openBanking } from "./openbanking/client.ts";
 import type { BankingSettings, OpenBanking } from "./openbanking/contract.ts";
@@ -6,7 +7,7 @@ import { openVault, type Vault } from "./vault.ts";
 
 /** All that it takes to talk with banks. */
 export interface Bank {
-  settings: BankingSettings;
+  settings: BankingSettings & Pick<NonNullable<Config["banking"]>, "absentMs">;
   banking: OpenBanking;
   /** What the calls are made with. */
   tokens: BankTokens;
@@ -15,7 +16,7 @@ export interface Bank {
 }
 
 /** None where open banking is not configured. */
-export function openBank(app: Pick<App, "config" | "db">): Bank | undefined {
+export function openBank(app: Pick<App, "config" | "db" | "redis" | "log">): Bank | undefined {
   const { banking: settings, bankSecret: secret, acceptedBankSecrets: acceptedSecrets } = app.config;
   if (!settings) return undefined;
   const banking = openBanking(settings);

@@ -1,12 +1,23 @@
 import type { App } from "../app.ts";
-import type { BankAccountRow } from "../db/schema.ts";
+import type { BankAccountRow, BankTransferRow } from "../db/schema.ts";
 import { periodic, sweep } from "../job/periodic.ts";
 import type { Item, Job } from "../job/runner.ts";
 import { seoulDayNumber } from "../seoul.ts";
 import type { Bank } from "./bank.ts";
-import { claimRevocations, deleteConsents, deleteTranClaims, measureRevocations, putOffRevocation } from "./queries.ts";
+import { isEnded } from "./commands.ts";
+import {
+  claimRevocations,
+  claimUnknown,
+  deleteConsents,
+  deleteTranClaims,
+  measureRevocations,
+  measureUnknown,
+  putOffRevocation,
+  putOffUnknown,
+} from "./queries.ts";
 import { BankingError } from "./openbanking/contract.ts";
 import { openRevocations } from "./revoke.ts";
+import type { BankTransfers } from "./transfers.ts";
 
 const HOUR_MS = 60 * 60_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -15,10 +26,11 @@ const CLAIMS_DAYS = 7;
 
 /** What is done for banks in the background; nothing where open banking is not configured. */
 export function bankJobs(app: App): Job[] {
-  const { db, bank } = app;
-  if (!bank) return [];
+  const { db, bank, bankTransfers } = app;
+  if (!bank || !bankTransfers) return [];
   return [
     revoke(app, bank),
+    inquire(app, bankTransfers),
     periodic(db, {
       name: "bank.consents",
       everyMs: HOUR_MS,
@@ -55,5 +67,20 @@ function revoke(app: App, bank: Bank): Job<BankAccountRow & Item> {
     timeoutMs: 2 * 60_000,
     idleMs: 5_000,
     pauses: { firstMs: 2_000, maxMs: 6 * HOUR_MS },
+  };
+}
+
+/** Asks banks what became of the transfers that nobody knows of. */
+function inquire({ db }: App, transfers: BankTransfers): Job<BankTransferRow & Item> {
+  return {
+    name: "bank.inquire",
+    claim: async (claim) => (await claimUnknown(db, claim)).map((row) => ({ ...row, tries: row.inquiries })),
+    run: async (row) => (isEnded(await transfers.inquire(row)) ? "done" : "later"),
+    putOff: (row, dueTime) => putOffUnknown(db, row, dueTime),
+    measure: () => measureUnknown(db),
+    runsMax: 20,
+    timeoutMs: 2 * 60_000,
+    idleMs: 1_000,
+    pauses: { firstMs: 1_000, maxMs: 6 * HOUR_MS },
   };
 }

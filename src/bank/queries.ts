@@ -1,8 +1,17 @@
 import { Account_State } from "../../gen/chatpay/account/v1/account_pb.ts";
-import { BankAccount_State } from "../../gen/chatpay/bank/v1/bank_pb.ts";
+import { BankAccount_State, BankTransfer_State } from "../../gen/chatpay/bank/v1/bank_pb.ts";
+import { Entry_Cause } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { Db, Trx } from "../db/database.ts";
 import { type Claim, claimRows, type DueRows, measureDue, putOffRow, type Waiting } from "../db/leases.ts";
-import type { AccountRow, BankAccountRow, BankGrantRow, Row } from "../db/schema.ts";
+import {
+  BANK_CLEARING,
+  type AccountRow,
+  type BankAccountRow,
+  type BankGrantRow,
+  type Row,
+  type BankTransferRow,
+} from "../db/schema.ts";
+import type { PostingSource } from "../ledger/verify.ts";
 
 // Consents
 
@@ -170,6 +179,25 @@ export async function keepGrant(trx: Trx, grant: Omit<BankGrantRow, "version">):
     .execute();
 }
 
+/** Whether the grant was still of this version, and is the new one now. */
+export async function changeGrant(db: Db, grant: Omit<BankGrantRow, "version">, version: bigint): Promise<boolean> {
+  const { numUpdatedRows } = await db
+    .updateTable("bankGrant")
+    .set({ ...grant, version: version + 1n })
+    .where("accountId", "=", grant.accountId)
+    .where("version", "=", version)
+    .executeTakeFirst();
+  return numUpdatedRows > 0n;
+}
+
+export const findInstitutionToken = (db: Db, scope: string): Promise<Row<"bankInstitutionToken"> | undefined> =>
+  db.selectFrom("bankInstitutionToken").selectAll().where("scope", "=", scope).executeTakeFirst();
+
+/** In the place of the one before; any that works will do. */
+export async function keepInstitutionToken(db: Db, token: Row<"bankInstitutionToken">): Promise<void> {
+  await db.insertInto("bankInstitutionToken").values(token).onDuplicateKeyUpdate(token).execute();
+}
+
 // Ids of calls
 
 export async function insertTranClaim(db: Db, claim: Row<"bankTranClaim">): Promise<void> {
@@ -186,3 +214,83 @@ export async function deleteTranClaims(db: Db, beforeDay: number, limit: number)
     .executeTakeFirst();
   return Number(numDeletedRows);
 }
+
+// Transfers
+
+/** The account from which what a debit misses may be drawn, if there is one. */
+export const findPrimary = (db: Db, accountId: bigint): Promise<Pick<BankAccountRow, "id"> | undefined> =>
+  db
+    .selectFrom("bankAccount")
+    .select("id")
+    .where("primaryOf", "=", accountId)
+    .where("automaticTopUp", "=", 1)
+    .where("canDraw", "=", 1)
+    .executeTakeFirst();
+
+/** The account to which somebody who leaves is paid out, if there is one. */
+export const findPayee = (db: Db, accountId: bigint): Promise<Pick<BankAccountRow, "id"> | undefined> =>
+  db.selectFrom("bankAccount").select("id").where("primaryOf", "=", accountId).executeTakeFirst();
+
+/** Linked or not: what is under way ends at the account where it began. */
+export const getBankAccount = (db: Db, id: bigint): Promise<BankAccountRow> =>
+  db.selectFrom("bankAccount").selectAll().where("id", "=", id).executeTakeFirstOrThrow();
+
+export const findBankTransfer = (db: Db, id: bigint): Promise<BankTransferRow | undefined> =>
+  db.selectFrom("bankTransfer").selectAll().where("id", "=", id).executeTakeFirst();
+
+export const findBankTransferOf = (db: Db, accountId: bigint, id: bigint): Promise<BankTransferRow | undefined> =>
+  db.selectFrom("bankTransfer").selectAll().where("id", "=", id).where("accountId", "=", accountId).executeTakeFirst();
+
+export const findBankTransferByKey = (db: Db, idempotencyKey: Buffer): Promise<BankTransferRow | undefined> =>
+  db.selectFrom("bankTransfer").selectAll().where("idempotencyKey", "=", idempotencyKey).executeTakeFirst();
+
+export interface BankTransferList {
+  /** Everybody's when there is none. */
+  accountId: bigint | undefined;
+  state: number | undefined;
+  before: bigint | undefined;
+  limit: number;
+}
+
+/** Newest first. */
+export function listBankTransfers(db: Db, { accountId, state, before, limit }: BankTransferList) {
+  let query = db.selectFrom("bankTransfer").selectAll();
+  if (accountId !== undefined) query = query.where("accountId", "=", accountId);
+  if (state !== undefined) query = query.where("state", "=", state);
+  // Those that have not ended are few and have an index of their own, so an operator finds them among millions.
+  if (state === BankTransfer_State.PENDING || state === BankTransfer_State.UNKNOWN) {
+    query = query.where("dueTime", "is not", null);
+  }
+  if (before !== undefined) query = query.where("id", "<", before);
+  return query.orderBy("id", "desc").limit(limit).execute();
+}
+
+const OPEN = [BankTransfer_State.PENDING, BankTransfer_State.UNKNOWN];
+
+/** Nobody knows what became of it: it is asked about at that time. What has ended meanwhile stays so. */
+export async function setUnknown(db: Db, id: bigint, dueTime: Date): Promise<void> {
+  await db
+    .updateTable("bankTransfer")
+    .set({ state: BankTransfer_State.UNKNOWN, dueTime, updateTime: new Date() })
+    .where("id", "=", id)
+    .where("state", "in", OPEN)
+    .execute();
+}
+
+/** Those of which nobody knows what became of them, and each time that the bank was asked. */
+const UNKNOWN = { table: "bankTransfer", due: "dueTime", tries: "inquiries" } as const;
+
+export const claimUnknown = (db: Db, claim: Claim) => claimRows(db, UNKNOWN, claim);
+
+export const putOffUnknown = (db: Db, row: BankTransferRow, dueTime: Date) => putOffRow(db, UNKNOWN, row, dueTime);
+
+export const measureUnknown = (db: Db) => measureDue(db, UNKNOWN);
+
+/** What VerifyBooks expects of bank transfers: those that succeeded made one posting each. */
+export const bankTransferPostings: PostingSource = {
+  cause: Entry_Cause.BANK_TRANSFER,
+  name: "bank transfer",
+  select: `select id, if(kind = 3, wallet_id, ${BANK_CLEARING}), if(kind = 3, ${BANK_CLEARING}, wallet_id), amount
+           from (select * from bank_transfer where state = 2) as succeeded`,
+  idColumn: "id",
+};

@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import type { ServiceImpl } from "@connectrpc/connect";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import {
   type BankAccount,
   type BankAccount_State,
@@ -8,21 +8,30 @@ import {
   type BankEntry,
   BankEntrySchema,
   BankService,
+  type BankTransfer,
+  type BankTransfer_Kind,
+  type BankTransfer_State,
+  BankTransferSchema,
+  type TopUpRequest,
+  type WithdrawRequest,
 } from "../../gen/chatpay/bank/v1/bank_pb.ts";
 import type { App } from "../app.ts";
-import type { BankAccountRow } from "../db/schema.ts";
+import type { BankAccountRow, BankTransferRow } from "../db/schema.ts";
+import { bankTransferNotFound } from "../errors.ts";
 import { idOf } from "../id.ts";
-import { type Payer, payerOf } from "../rpc/caller.ts";
-import { readForeignPage } from "../rpc/page.ts";
+import { callerOf, type Payer, payerOf } from "../rpc/caller.ts";
+import { idempotencyKeyOf, tellReplayed } from "../rpc/idempotency.ts";
+import { readForeignPage, readPage, splitPage } from "../rpc/page.ts";
+import type { BankOrder } from "./commands.ts";
 import { type Owner, openLinks } from "./links.ts";
 import { type Live, openLive } from "./live.ts";
 import type { BankEntry as Entry } from "./openbanking/contract.ts";
-import { listLinked } from "./queries.ts";
+import { findBankTransfer, findBankTransferOf, listBankTransfers, listLinked } from "./queries.ts";
 import { unavailable } from "./refusals.ts";
 
 export const bankService = (app: App): ServiceImpl<typeof BankService> => {
-  const { db, bank } = app;
-  if (!bank) return withoutBanks;
+  const { db, bank, bankTransfers: transfers } = app;
+  if (!bank || !transfers) return withoutBanks;
   const links = openLinks(app, bank);
   const live = openLive(app, bank);
 
@@ -68,7 +77,40 @@ export const bankService = (app: App): ServiceImpl<typeof BankService> => {
       const { entries, nextTrace } = await live.listEntries(accountId, idOf(bankAccountId), span);
       return { entries: entries.map(toEntry), nextPageToken: page.tokenFor(nextTrace) };
     },
-  } as ServiceImpl<typeof BankService>;
+
+    async topUp(request, context) {
+      const { value, replayed } = await transfers.topUp(payerOf(context), orderOf(request, context), context);
+      tellReplayed(context, replayed);
+      return { bankTransfer: toBankTransfer(value) };
+    },
+
+    async withdraw(request, context) {
+      const order = orderOf(request, context);
+      const { value, replayed } = await transfers.withdraw(payerOf(context), order, request.pin, context);
+      tellReplayed(context, replayed);
+      return { bankTransfer: toBankTransfer(value) };
+    },
+
+    async getBankTransfer({ bankTransferId }, context) {
+      const caller = callerOf(context);
+      const id = idOf(bankTransferId);
+      const row =
+        caller.kind === "operator"
+          ? await findBankTransfer(db, id)
+          : await findBankTransferOf(db, payerOf(context).accountId, id);
+      if (!row) throw bankTransferNotFound(bankTransferId);
+      return { bankTransfer: toBankTransfer(row) };
+    },
+
+    async listBankTransfers(request, context) {
+      const accountId = callerOf(context).kind === "operator" ? undefined : payerOf(context).accountId;
+      const state = request.state || undefined;
+      const page = readPage(request, accountId ?? "all", request.state);
+      const found = await listBankTransfers(db, { accountId, state, before: page.cursor, limit: page.size + 1 });
+      const { rows, nextPageToken } = splitPage(found, page, ({ id }) => id);
+      return { bankTransfers: rows.map(toBankTransfer), nextPageToken };
+    },
+  };
 };
 
 /** What answers where no open banking is configured. */
@@ -85,6 +127,30 @@ const ownerOf = (caller: Payer): Owner => ({
   accountId: caller.accountId,
   ...(caller.kind === "person" ? { holderId: caller.sessionId } : { holderId: caller.keyId, keyId: caller.keyId }),
 });
+
+const orderOf = (request: TopUpRequest | WithdrawRequest, context: HandlerContext): BankOrder => ({
+  idempotencyKey: idempotencyKeyOf(request, context),
+  bankAccountId: idOf(request.bankAccountId),
+  amount: request.amount,
+});
+
+const toBankTransfer = (row: BankTransferRow): BankTransfer =>
+  create(BankTransferSchema, {
+    id: String(row.id),
+    kind: row.kind as BankTransfer_Kind,
+    state: row.state as BankTransfer_State,
+    walletId: String(row.walletId),
+    bankAccountId: String(row.bankAccountId),
+    amount: row.amount,
+    currency: row.currency,
+    bankTranId: row.tranId,
+    bankTranDate: row.tranDate,
+    failureCode: row.failureCode,
+    failureMessage: row.failureMessage,
+    inquiries: row.inquiries,
+    createTime: timestampFromDate(row.createTime),
+    updateTime: timestampFromDate(row.updateTime),
+  });
 
 const toBankAccount = (row: BankAccountRow, liveBalance?: Live): BankAccount =>
   create(BankAccountSchema, {

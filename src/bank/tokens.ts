@@ -1,40 +1,174 @@
+import Redlock from "redlock";
 import type { App } from "../app.ts";
 import type { Trx } from "../db/database.ts";
+import type { BankGrantRow } from "../db/schema.ts";
 import { BankingError, type OpenBanking, type UserGrant } from "./openbanking/contract.ts";
-import { findGrant, keepGrant } from "./queries.ts";
+import { changeGrant, findGrant, findInstitutionToken, keepGrant, keepInstitutionToken } from "./queries.ts";
 import type { Vault } from "./vault.ts";
+
+/** A token is renewed so long before it ends. */
+const RENEW_MS = 24 * 60 * 60_000;
+/** Whoever renews has so long before somebody else does it too. */
+const TURN_MS = 15_000;
+const TURN_RETRY_MS = 100;
+/** Our own token, which no person stands behind. */
+const SCOPE = "oob";
 
 export type BankTokens = ReturnType<typeof openBankTokens>;
 
 const contextOf = (accountId: bigint) => `bank_grant:${accountId}`;
+const OWN_CONTEXT = `bank_institution_token:${SCOPE}`;
 
-/** What calls are made with: the grants of people, encrypted, and a token of ours. */
-export function openBankTokens({ db }: Pick<App, "db">, banking: OpenBanking, vault: Vault) {
-  let own: Promise<string> | undefined;
-  return {
-    /** What a person lets us do from now on, in the place of what they let us do before. */
-    async keep(trx: Trx, accountId: bigint, { accessToken, refreshToken, scope, ...grant }: UserGrant) {
-      await keepGrant(trx, {
-        ...grant,
-        accountId,
-        accessToken: vault.seal(accessToken, contextOf(accountId)),
-        refreshToken: vault.seal(refreshToken, contextOf(accountId)),
-        scope: scope.join(" "),
+/** A token as it was seen: whoever finds it refused renews it, unless somebody else has by then. */
+interface Seen {
+  token: string;
+  version: bigint;
+}
+
+/**
+ * What calls are made with: the grants of people and a token of ours, both encrypted in MySQL. They are renewed before
+ * they end and when they are refused, by one process at a time; the versions of the rows see to it that none is lost
+ * when two do it all the same.
+ */
+export function openBankTokens(
+  { db, redis, log }: Pick<App, "db" | "redis" | "log">,
+  banking: OpenBanking,
+  vault: Vault,
+) {
+  const turns = new Redlock([redis], { retryCount: TURN_MS / TURN_RETRY_MS, retryDelay: TURN_RETRY_MS });
+  turns.on("clientError", () => {});
+  let own: (Seen & { expireTime: Date }) | undefined;
+  let fetching: Promise<Seen> | undefined;
+
+  /** One at a time in all processes, which saves work; without Redis each for itself. */
+  async function inTurn<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const turn = await turns.lock(`chatpay:bank:${name}`, TURN_MS).catch(() => undefined);
+    try {
+      return await work();
+    } finally {
+      await turn?.unlock().catch(() => {});
+    }
+  }
+
+  async function readOwn() {
+    const row = await findInstitutionToken(db, SCOPE);
+    own = row && { token: vault.open(row.accessToken, OWN_CONTEXT), version: row.version, expireTime: row.expireTime };
+    return own;
+  }
+
+  const isLasting = ({ expireTime }: { expireTime: Date }) => expireTime.getTime() - Date.now() > RENEW_MS;
+
+  /** A token of ours that is not the one that was refused. */
+  const fetchOwn = (refused: Seen | undefined): Promise<Seen> =>
+    inTurn("institution", async () => {
+      const known = await readOwn();
+      if (known && isLasting(known) && known.version !== refused?.version) return known;
+      const { accessToken, expireTime } = await banking.institutionToken();
+      const version = (known?.version ?? 0n) + 1n;
+      own = { token: accessToken, version, expireTime };
+      const sealed = vault.seal(accessToken, OWN_CONTEXT);
+      await keepInstitutionToken(db, {
+        scope: SCOPE,
+        accessToken: sealed,
+        expireTime,
+        version,
         updateTime: new Date(),
       });
+      return own;
+    });
+
+  async function institutionToken(refused?: Seen): Promise<Seen> {
+    const known = own ?? (await readOwn());
+    if (known && isLasting(known) && known.version !== refused?.version) return known;
+    fetching ??= fetchOwn(refused).finally(() => {
+      fetching = undefined;
+    });
+    return fetching;
+  }
+
+  async function getGrant(accountId: bigint): Promise<BankGrantRow> {
+    const grant = await findGrant(db, accountId);
+    if (!grant) throw new BankingError("token", "NO_GRANT");
+    return grant;
+  }
+
+  const sealedGrant = (accountId: bigint, { accessToken, refreshToken, scope, ...grant }: UserGrant) => ({
+    ...grant,
+    accountId,
+    accessToken: vault.seal(accessToken, contextOf(accountId)),
+    refreshToken: vault.seal(refreshToken, contextOf(accountId)),
+    scope: scope.join(" "),
+    updateTime: new Date(),
+  });
+
+  const seen = ({ accountId, accessToken, version }: BankGrantRow): Seen => ({
+    token: vault.open(accessToken, contextOf(accountId)),
+    version,
+  });
+
+  /** Renews a person's grant, unless that has happened since its version was seen. */
+  const renewGrant = (accountId: bigint, version: bigint): Promise<Seen> =>
+    inTurn(`grant:${accountId}`, async () => {
+      const before = await getGrant(accountId);
+      if (before.version !== version) return seen(before);
+      const renewed = await banking.refreshGrant(
+        vault.open(before.refreshToken, contextOf(accountId)),
+        before.scope.split(" "),
+      );
+      // Without Redis two may have renewed it: whoever comes second takes what the first has kept.
+      if (!(await changeGrant(db, sealedGrant(accountId, renewed), version))) {
+        log.warn({ account: String(accountId) }, "a grant was renewed twice");
+      }
+      return seen(await getGrant(accountId));
+    });
+
+  /** Whatever KFTC says of a grant that it does not renew, it lets us do nothing more. */
+  const renewOrEnd = (accountId: bigint, version: bigint): Promise<Seen> =>
+    renewGrant(accountId, version).catch((error: unknown) => {
+      if (error instanceof BankingError && error.kind === "refused") throw new BankingError("token", error.code);
+      throw error;
+    });
+
+  async function userToken(accountId: bigint): Promise<Seen> {
+    const grant = await getGrant(accountId);
+    if (isLasting(grant)) return seen(grant);
+    try {
+      return await renewOrEnd(accountId, grant.version);
+    } catch (error) {
+      // It is good for a while still.
+      if (error instanceof BankingError && error.kind === "unavailable" && grant.expireTime > new Date())
+        return seen(grant);
+      throw error;
+    }
+  }
+
+  /** Runs a call, and once more with another token when that one is refused: nothing was done then. */
+  async function withToken<T>(
+    first: Seen,
+    renew: (refused: Seen) => Promise<Seen>,
+    use: (token: string) => Promise<T>,
+  ) {
+    try {
+      return await use(first.token);
+    } catch (error) {
+      if (!(error instanceof BankingError) || error.kind !== "token") throw error;
+      const { token } = await renew(first);
+      return use(token);
+    }
+  }
+
+  return {
+    /** What a person lets us do from now on, in the place of what they let us do before. */
+    async keep(trx: Trx, accountId: bigint, grant: UserGrant) {
+      await keepGrant(trx, sealedGrant(accountId, grant));
     },
 
     /** Makes a call with what the person lets us do. Throws a BankingError of kind "token" when that is nothing. */
-    async withUserToken<T>(accountId: bigint, use: (token: string) => Promise<T>): Promise<T> {
-      const grant = await findGrant(db, accountId);
-      if (!grant) throw new BankingError("token", "NO_GRANT");
-      return use(vault.open(grant.accessToken, contextOf(accountId)));
-    },
+    withUserToken: async <T>(accountId: bigint, use: (token: string) => Promise<T>): Promise<T> =>
+      withToken(await userToken(accountId), ({ version }) => renewOrEnd(accountId, version), use),
 
     /** Makes a call that needs no person's consent. */
-    async withInstitutionToken<T>(use: (token: string) => Promise<T>): Promise<T> {
-      own ??= banking.institutionToken().then(({ accessToken }) => accessToken);
-      return use(await own);
-    },
+    withInstitutionToken: async <T>(use: (token: string) => Promise<T>): Promise<T> =>
+      withToken(await institutionToken(), institutionToken, use),
   };
 }

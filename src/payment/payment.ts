@@ -32,10 +32,10 @@ export interface Payer {
 
 /** Takes the payments of those who may pay. */
 export function openPayments(app: App) {
-  const { db, lane } = app;
+  const { db, funding } = app;
   const pins = openPins(app);
   return {
-    /** Throws PIN_REQUIRED, PIN_WRONG, PIN_LOCKED, and what `approvePayment` refuses. */
+    /** Throws PIN_REQUIRED, PIN_WRONG, PIN_LOCKED, what `approvePayment` refuses, and what drawing the rest does. */
     async approve(
       payer: Payer,
       partner: PartnerRow,
@@ -48,7 +48,7 @@ export function openPayments(app: App) {
         amount: order.amount,
         left: async () => ((await findPaymentByKey(db, keyOf(partner, order))) ? 0n : order.amount),
       });
-      return lane.submit(command, call);
+      return funding.submit(payer, { amount: order.amount, key: keyOf(partner, order), command }, call);
     },
   };
 }

@@ -2,6 +2,7 @@ import type { DescMessage, DescMethod, Message } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { Code, type ConnectError, type Interceptor, type UnaryRequest } from "@connectrpc/connect";
 import { CallerKind } from "../../gen/chatpay/auth/v1/auth_pb.ts";
+import { BankService } from "../../gen/chatpay/bank/v1/bank_pb.ts";
 import { ErrorInfoSchema } from "../../gen/chatpay/error/v1/error_pb.ts";
 import { PaymentService } from "../../gen/chatpay/payment/v1/payment_pb.ts";
 import { TransferService } from "../../gen/chatpay/transfer/v1/transfer_pb.ts";
@@ -37,6 +38,8 @@ const MOVES_MONEY = new Set<DescMethod>([
   WalletService.method.debitWallet,
   WalletService.method.depositSavings,
   WalletService.method.withdrawSavings,
+  BankService.method.topUp,
+  BankService.method.withdraw,
 ]);
 
 /** What is known of a method before anybody calls it. */

@@ -2,6 +2,7 @@ import { Transfer_State } from "../../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { Entry_Cause, Wallet_Kind } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { openPins } from "../account/pin.ts";
 import type { App } from "../app.ts";
+import type { Debit } from "../bank/funding.ts";
 import type { TransferRow } from "../db/schema.ts";
 import { sameWallet, walletNotFound } from "../errors.ts";
 import type { Command, Result, Settled } from "../ledger/command.ts";
@@ -42,7 +43,7 @@ export interface SendLimits {
 
 /** Sends money of those who may. */
 export function openTransfers(app: App) {
-  const { db, lane } = app;
+  const { db, funding } = app;
   const { tiers } = app.config;
   const pins = openPins(app);
 
@@ -66,12 +67,12 @@ export function openTransfers(app: App) {
   }
 
   return {
-    /** Throws PIN_REQUIRED, PIN_WRONG, PIN_LOCKED, and what `sendTransfer` refuses. */
+    /** Throws PIN_REQUIRED, PIN_WRONG, PIN_LOCKED, what `sendTransfer` refuses, and what drawing the rest does. */
     async send(sender: Sender, order: Order, pin: string, call: Call): Promise<Result<TransferRow>> {
       await checkPin(sender, [order], pin);
       // Where sending is not limited, a transfer costs no more for it.
       const limits = isLimited ? await limitsFor(sender, [order]) : undefined;
-      return lane.submit(sendTransfer(sender, order, limits), call);
+      return funding.submit(sender, debitOf(sender, order, limits), call);
     },
 
     /** Many transfers, each on its own, or all or none. Answers each, in order. */
@@ -83,8 +84,8 @@ export function openTransfers(app: App) {
     ): Promise<Settled<TransferRow>[]> {
       await checkPin(sender, orders, pin);
       const limits = isLimited && orders.length > 0 ? await limitsFor(sender, orders) : undefined;
-      const commands = orders.map((order) => sendTransfer(sender, order, limits));
-      return atomic ? lane.submitTogether(commands, call) : lane.submitEach(commands, call);
+      const debits = orders.map((order) => debitOf(sender, order, limits));
+      return funding.submitAll(sender, debits, { atomic, call });
     },
   };
 }
@@ -94,6 +95,12 @@ const sumOf = (orders: Order[]) => orders.reduce((sum, { amount }) => sum + amou
 const hex = (key: Buffer) => key.toString("hex");
 
 const keyOf = (sender: Sender, { idempotencyKey }: Order) => onceKeyOf(scopeOf(sender), idempotencyKey);
+
+const debitOf = (sender: Sender, order: Order, limits: SendLimits | undefined): Debit<TransferRow> => ({
+  amount: order.amount,
+  key: keyOf(sender, order),
+  command: sendTransfer(sender, order, limits),
+});
 
 /** Money from one wallet to another, at once or not at all; `limits` where sending is limited. */
 export function sendTransfer(sender: Sender, order: Order, limits?: SendLimits): Command<TransferRow> {

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { Entry_Cause, Wallet_Kind, Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { App } from "../app.ts";
 import type { Row, SavingsMoveRow, WalletRow } from "../db/schema.ts";
@@ -6,7 +7,14 @@ import type { Books, EventFields } from "../ledger/books.ts";
 import type { Command, Result } from "../ledger/command.ts";
 import type { Call } from "../ledger/lane.ts";
 import { onceKeyOf, scopeOf } from "../ledger/once.ts";
-import { countSavings, findWallet, type NamedWallet, renameSavings, type SavingsCount } from "./queries.ts";
+import {
+  countSavings,
+  findWallet,
+  listWallets,
+  type NamedWallet,
+  renameSavings,
+  type SavingsCount,
+} from "./queries.ts";
 
 /** Whose savings they are. */
 export interface Saver {
@@ -30,7 +38,7 @@ const SAVINGS_MAX = 20;
 /** Closed ones included: closing the account locks all of its wallets. */
 const SAVINGS_EVER_MAX = 500;
 
-export function openSavings({ db, lane }: Pick<App, "db" | "lane">) {
+export function openSavings({ db, lane, funding }: Pick<App, "db" | "lane" | "funding">) {
   /** The saver's own savings wallet. Throws WALLET_NOT_FOUND. */
   async function getSavings(saver: Saver, walletId: bigint): Promise<NamedWallet> {
     const wallet = await findWallet(db, { accountId: saver.accountId }, walletId);
@@ -65,8 +73,23 @@ export function openSavings({ db, lane }: Pick<App, "db" | "lane">) {
       return getSavings(saver, walletId);
     },
 
-    /** Throws what `depositSavings` refuses. */
-    deposit: (saver: Saver, order: SavingsOrder, call: Call) => lane.submit(depositSavings(saver, order), call),
+    /** Throws what `depositSavings` refuses, and what drawing the rest does. */
+    deposit(saver: Saver, order: SavingsOrder, call: Call): Promise<Result<SavingsMoveRow>> {
+      const debit = { amount: order.amount, key: savingsKeyOf(saver, order), command: depositSavings(saver, order) };
+      return funding.submit(saver, debit, call);
+    },
+
+    /** Takes all out of all savings. Answers with what the main wallet has to spend then. */
+    async collect(saver: Saver, call: Call): Promise<bigint> {
+      const owner = { accountId: saver.accountId };
+      for (const { id, kind, balance } of await listWallets(db, owner, 0n, SAVINGS_EVER_MAX + 1)) {
+        if (kind !== Wallet_Kind.SAVINGS || balance === 0n) continue;
+        const order = { idempotencyKey: randomUUID(), savingsWalletId: id, amount: balance };
+        await lane.submit(withdrawSavings(saver, order), call);
+      }
+      const main = await findWallet(db, owner, saver.walletId);
+      return main ? main.balance - main.held : 0n;
+    },
 
     /** Throws what `withdrawSavings` refuses. */
     withdraw: (saver: Saver, order: SavingsOrder, call: Call) => lane.submit(withdrawSavings(saver, order), call),

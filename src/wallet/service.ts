@@ -45,8 +45,9 @@ import { openSavings, type SavingsOrder } from "./savings.ts";
 import { exportStatement, standAt } from "./statement.ts";
 import { adjustWallet, type FreezeOrder, freezeWallet, setTier, unfreezeWallet } from "./wallet.ts";
 
-export const walletService = ({ db, lane, config }: App): ServiceImpl<typeof WalletService> => {
-  const savings = openSavings({ db, lane });
+export const walletService = (app: App): ServiceImpl<typeof WalletService> => {
+  const { db, lane, config } = app;
+  const savings = openSavings(app);
   const { tiers } = config;
 
   /** The wallet that is named, or the caller's own when none is; never somebody else's. */
