@@ -142,13 +142,13 @@ const closeSavings = (saver: Saver, walletId: bigint): Command<WalletRow> => ({
 });
 
 /** Money from the main wallet into savings. A debit of the main wallet, which may be drawn for. */
-export const depositSavings = (saver: Saver, order: SavingsOrder) => moveSavings(saver, order, order.amount);
+const depositSavings = (saver: Saver, order: SavingsOrder) => moveSavings(saver, order, order.amount);
 
 /** Money out of savings, back into the main wallet. */
-export const withdrawSavings = (saver: Saver, order: SavingsOrder) => moveSavings(saver, order, -order.amount);
+const withdrawSavings = (saver: Saver, order: SavingsOrder) => moveSavings(saver, order, -order.amount);
 
 /** The key of a move: no transfer has the same, so that each has a draw of its own. */
-export const savingsKeyOf = (saver: Saver, { idempotencyKey }: Pick<SavingsOrder, "idempotencyKey">): Buffer =>
+const savingsKeyOf = (saver: Saver, { idempotencyKey }: Pick<SavingsOrder, "idempotencyKey">): Buffer =>
   onceKeyOf(`savings:${scopeOf(saver)}`, idempotencyKey);
 
 function moveSavings(saver: Saver, order: SavingsOrder, signed: bigint): Command<SavingsMoveRow> {
