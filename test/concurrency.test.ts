@@ -1,11 +1,11 @@
 import { randomUUID } from "node:crypto";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { afterAll, beforeAll, expect, inject, test } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import { TransferService } from "../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { startProcess } from "./support/load.ts";
 import { balanceOf, differencesIn, openWallet, openWallets, type Person } from "./support/people.ts";
-import { makeDatabase, sendCredential, startServer, type TestServer } from "./support/server.ts";
+import { makeDatabase, redisUrl, sendCredential, startServer, type TestServer } from "./support/server.ts";
 
 // Two servers on one database, as two processes would be; people call now the one, now the other.
 
@@ -122,7 +122,7 @@ test("the same key fifty times, at two servers, is one transfer", async () => {
 
 test("two processes move money in a circle beside each other", async () => {
   const people = await openWallets(servers[0], 8, { balance: 100n });
-  const processes = await Promise.all([1, 2].map(() => startProcess(databaseUrl, inject("redisUrl"))));
+  const processes = await Promise.all([1, 2].map(() => startProcess(databaseUrl, redisUrl())));
   const clientOf = (n: number, person: Person) =>
     createClient(
       TransferService,

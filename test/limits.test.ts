@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { Code } from "@connectrpc/connect";
 import { Redis } from "ioredis";
 import { decodeJwt } from "jose";
-import { afterAll, beforeAll, expect, inject, test, vi } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { AccountService, CodePurpose } from "../gen/chatpay/account/v1/account_pb.ts";
 import { ErrorInfoSchema, Reason } from "../gen/chatpay/error/v1/error_pb.ts";
 import { WalletService } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
@@ -12,7 +12,7 @@ import { openPoints } from "../src/rpc/points.ts";
 import { openPartner, openWallet, signUp } from "./support/people.ts";
 import { startRelay } from "./support/relay.ts";
 import { DOORS, errorOf, outcomeOf } from "./support/rpcs.ts";
-import { type Credential, type Door, makeDatabase, startServer, type TestServer } from "./support/server.ts";
+import { type Credential, type Door, makeDatabase, redisUrl, startServer, type TestServer } from "./support/server.ts";
 
 const LIMITED = "ResourceExhausted RATE_LIMITED";
 const INVALID = "Unauthenticated CREDENTIAL_INVALID";
@@ -238,7 +238,7 @@ test("limits: 0 is no limit", async () => {
 
 // Points, of two processes that share a Redis
 
-function openProcess(max: number, { windowS = 60, url = inject("redisUrl") } = {}) {
+function openProcess(max: number, { windowS = 60, url = redisUrl() } = {}) {
   const redis = new Redis(url, { maxRetriesPerRequest: 1, commandTimeout: 1_000, retryStrategy: () => 20 });
   redis.on("error", () => {});
   const seen = { fallbacks: 0 };
@@ -303,7 +303,7 @@ test("limits: when a window is over there are points again", async () => {
 test.for(["cut", "hush"] as const)(
   "limits: without Redis (%s) each process counts for itself, and together again with it",
   async (loss) => {
-    const relay = await startRelay(inject("redisUrl"));
+    const relay = await startRelay(redisUrl());
     using far = openProcess(5, { url: relay.url });
     using near = openProcess(5);
     await Promise.all([far.redis.ping(), near.redis.ping()]);

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { expect, inject, vi } from "vitest";
+import { expect, vi } from "vitest";
 import { TransferService } from "../../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { WalletService } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { openDatabase } from "../../src/db/database.ts";
@@ -14,7 +14,7 @@ import { createDatabase, startMysql } from "../../tools/services.ts";
 import { isRunning } from "../../tools/system.ts";
 import { balancesOf, chooseSeed, randomOf, type ServerProcess, startProcess } from "../support/load.ts";
 import { differencesIn, openWallets, type Person } from "../support/people.ts";
-import { sendCredential, startServer } from "../support/server.ts";
+import { redisUrl, sendCredential, startServer } from "../support/server.ts";
 
 const CLIENTS = 12;
 const PEOPLE = 5;
@@ -46,7 +46,7 @@ export async function crash(victim: "server" | "mysqld", rounds: number) {
   await createDatabase(mysql.url, "chatpay");
   const databaseUrl = `${mysql.url}/chatpay`;
   const people = await makePeople(databaseUrl);
-  let server = await startProcess(databaseUrl, inject("redisUrl"));
+  let server = await startProcess(databaseUrl, redisUrl());
   const servers = [server];
   const load = startLoad(server.grpcPort, people, random);
 
@@ -57,7 +57,7 @@ export async function crash(victim: "server" | "mysqld", rounds: number) {
       await sleep(random() * LOAD_MAX_MS);
       if (victim === "server") {
         await server.kill();
-        server = await startProcess(databaseUrl, inject("redisUrl"), server.grpcPort);
+        server = await startProcess(databaseUrl, redisUrl(), server.grpcPort);
         servers.push(server);
       } else {
         await mysql.kill();
