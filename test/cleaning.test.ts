@@ -99,7 +99,7 @@ test("sessions are deleted ninety days after their last use, however they ended"
   await runPeriodic("account.sessions");
 
   const left = (await sessionsOf(alice.accountId)).map(({ id }) => id);
-  expect(left.toSorted()).toEqual([sessionOf(alice.tokens.accessToken), younger, signedOut].toSorted());
+  expect(new Set(left)).toEqual(new Set([sessionOf(alice.tokens.accessToken), younger, signedOut]));
   expect(await outcomeOf(alice.accounts.getAccount({}))).toBe("OK");
 });
 

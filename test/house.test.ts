@@ -30,8 +30,13 @@ function refusedImports(imports: Record<string, string[]>) {
 
 const mayImport = {
   "src/main.ts": ["../gen/a_pb.ts", "./app.ts", "./config.ts", "./db/database.ts", "./ledger/verify.ts", "./server.ts"],
-  "src/server.ts": ["./routes.ts", "./rpc/doors.ts", "./account/authenticate.ts"],
+  "src/server.ts": ["./routes.ts", "./jobs.ts", "./rpc/doors.ts", "./account/authenticate.ts"],
   "src/routes.ts": ["./account/service.ts", "./rpc/doors.ts", "../gen/chatpay/wallet/v1/wallet_pb.ts"],
+  "src/jobs.ts": ["./account/jobs.ts", "./audit/jobs.ts"],
+  "src/job/runner.ts": ["./periodic.ts", "../db/database.ts", "../errors.ts"],
+  "src/job/queries.ts": ["../db/leases.ts"],
+  "src/account/jobs.ts": ["./closing.ts", "./queries.ts", "../job/periodic.ts", "../db/database.ts"],
+  "src/audit/jobs.ts": ["./queries.ts", "../job/periodic.ts", "../id.ts"],
   "src/app.ts": ["./config.ts", "./db/database.ts", "./ledger/lane.ts", "./account/tokens.ts"],
   "src/transfer/service.ts": ["./transfer.ts", "./queries.ts", "../rpc/page.ts", "../errors.ts", "../../gen/a_pb.ts"],
   "src/transfer/transfer.ts": [
@@ -57,10 +62,20 @@ const mayImport = {
 };
 
 const mustNotImport = {
+  "src/jobs.ts": ["./account/closing.ts", "./account/queries.ts", "./account/service.ts", "./job/runner.ts"],
+  "src/job/runner.ts": ["../account/jobs.ts", "../account/closing.ts", "../ledger/lane.ts", "../app.ts"],
+  "src/account/jobs.ts": ["./service.ts", "../audit/jobs.ts", "../job/queries.ts", "../jobs.ts", "../wallet/wallet.ts"],
   "src/main.ts": ["./account/service.ts", "./wallet/queries.ts", "../sandbox/mail.ts", "../test/support/server.ts"],
-  "src/server.ts": ["./account/service.ts", "./main.ts"],
+  "src/server.ts": ["./account/service.ts", "./account/jobs.ts", "./main.ts"],
   "src/routes.ts": ["./account/account.ts", "./ledger/lane.ts", "./transfer/queries.ts", "../bench/main.ts"],
-  "src/app.ts": ["./main.ts", "./routes.ts", "./account/service.ts", "../tools/start.ts", "../test/support/server.ts"],
+  "src/app.ts": [
+    "./main.ts",
+    "./routes.ts",
+    "./account/service.ts",
+    "./jobs.ts",
+    "../tools/start.ts",
+    "../test/support/server.ts",
+  ],
   "src/transfer/service.ts": [
     "../wallet/wallet.ts",
     "../wallet/queries.ts",

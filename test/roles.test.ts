@@ -83,11 +83,30 @@ test("O7: a server serves the services of its roles, and all of them if none is 
   }
 });
 
+test("O7: a worker runs the jobs and answers nobody but us, and others run none", async () => {
+  const databaseUrl = await makeDatabase();
+  const idle = await startServer({ DATABASE_URL: databaseUrl, CHATPAY_ROLES: "account,money" });
+  const known = () => idle.app.db.selectFrom("job").select(["name", "runs"]).execute();
+  expect(await known()).toEqual([]);
+  const metricsAt = async (server: TestServer) => (await fetch(`${server.internalUrl}/metrics`)).text();
+
+  const worker = await startServer({ DATABASE_URL: databaseUrl, CHATPAY_ROLES: "worker" });
+
+  await expect.poll(known).toContainEqual({ name: "account.sessions", runs: 1n });
+  expect((await fetch(`${worker.internalUrl}/healthz`)).status).toBe(200);
+  expect(await metricsAt(worker)).toContain('chatpay_job_due{job="account.closed"} 0');
+  expect(await metricsAt(worker)).toContain('chatpay_job_runs_total{job="account.sessions",outcome="done"} 1');
+  expect(await metricsAt(idle)).not.toContain("{job=");
+  expect([worker.baseUrl, worker.grpcUrl]).toEqual(["http://127.0.0.1:0", "http://127.0.0.1:0"]);
+  await worker.stop();
+  await idle.stop();
+});
+
 test("O7: a role that does not exist is named", () => {
   const env = testEnvironment("mysql://root@127.0.0.1/x", 1);
 
   expect(readConfig({ ...env, CHATPAY_ROLES: " money , account,money" }).roles).toEqual(["account", "money"]);
-  expect(() => readConfig({ ...env, CHATPAY_ROLES: "money,bank" })).toThrow(/^CHATPAY_ROLES: .*account, money/);
+  expect(() => readConfig({ ...env, CHATPAY_ROLES: "money,bank" })).toThrow(/^CHATPAY_ROLES: .*account, money, worker/);
   expect(() => readConfig({ ...env, CHATPAY_GATEWAY_SECRET: "short" })).toThrow(/^CHATPAY_GATEWAY_SECRET: /);
 });
 

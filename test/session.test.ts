@@ -39,6 +39,7 @@ const tokenSecret = randomBytes(32);
 const secrets = {
   CHATPAY_TOKEN_SECRET: tokenSecret.toString("hex"),
   CHATPAY_HASH_SECRET: randomBytes(32).toString("hex"),
+  CHATPAY_BANK_SECRET: randomBytes(32).toString("hex"),
 };
 
 let server: TestServer;
