@@ -142,7 +142,7 @@ function watchJob({ job, log, metrics, cut, database }: WatchOptions) {
     mayBeMore = false;
     try {
       const items = await job.claim({ owner: randomUUID(), limit, leaseMs: job.timeoutMs + LEASE_MARGIN_MS });
-      database.answered();
+      database.answered(beganAt);
       failures = 0;
       mayBeMore = items.length >= limit;
       for (const item of items) start(item, beganAt);
@@ -229,17 +229,18 @@ function watchJob({ job, log, metrics, cut, database }: WatchOptions) {
 
 /** Says once that the database is away, however many jobs meet it. */
 function watchDatabase(log: Logger) {
-  let isTold = false;
+  let toldAt: number | undefined;
   return {
-    answered() {
-      isTold = false;
+    /** What was asked before it went away may be answered after. */
+    answered(askedAt: number) {
+      if (toldAt !== undefined && askedAt > toldAt) toldAt = undefined;
     },
     /** Whether an error says that the database is away, or gave way to others, and so will pass. */
     isAway(err: unknown): boolean {
       if (isRetryable(err) || isFull(err)) return true;
       if (!isConnectionLost(err)) return false;
-      if (!isTold) log.warn({ err }, "jobs wait for the database");
-      isTold = true;
+      if (toldAt === undefined) log.warn({ err }, "jobs wait for the database");
+      toldAt = performance.now();
       return true;
     },
   };
