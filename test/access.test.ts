@@ -833,7 +833,7 @@ test.each(DOORS)("what is somebody else's is refused as what does not exist: %s"
       expect([about, row?.listing ?? answer.includes('"refused"')]).toEqual([about, true]);
     }
   }
-  expect(await balanceOf(stranger)).toBe(980n);
+  expect(await balanceOf(stranger)).toBe(981n);
 });
 
 test.each(DOORS)("an operator is told what does not exist: %s", async (door) => {

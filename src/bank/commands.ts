@@ -179,6 +179,13 @@ export const settle = (transfer: BankTransferRow, outcome: Approved | Declined):
   },
 });
 
+/** The words of events and metrics for what a transfer is, by its BankTransfer_Kind. */
+export const MOVEMENTS: Record<number, string> = {
+  [BankTransfer_Kind.TOP_UP]: "top_up",
+  [BankTransfer_Kind.AUTOMATIC_TOP_UP]: "automatic_top_up",
+  [BankTransfer_Kind.WITHDRAWAL]: "withdrawal",
+};
+
 /** Whether the bank has said what became of it. */
 export const isEnded = ({ state }: BankTransferRow) =>
   state === BankTransfer_State.SUCCEEDED || state === BankTransfer_State.FAILED;
@@ -188,7 +195,7 @@ function tell(books: Books, row: BankTransferRow, outcome: Approved | Declined) 
   const name = outcome.is === "approved" ? "bank_transfer.succeeded" : "bank_transfer.failed";
   books.tell(name, [accountId], {
     bankTransferId,
-    kind,
+    movement: MOVEMENTS[kind] ?? "",
     walletId,
     bankAccountId,
     amount,

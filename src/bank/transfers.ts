@@ -15,6 +15,7 @@ import {
   intendWithdrawal,
   isEnded,
   keyOf,
+  MOVEMENTS,
   type Owner,
   type Rules,
   settle,
@@ -100,7 +101,7 @@ export function openBankTransfers(app: Pick<App, "config" | "db" | "redis" | "la
 
   /** Writes down what was heard: settles it, or notes that nobody knows. The row as it is then. */
   async function conclude(transfer: BankTransferRow, outcome: Outcome): Promise<BankTransferRow> {
-    const kind = KIND_NAMES[transfer.kind] ?? "unspecified";
+    const kind = MOVEMENTS[transfer.kind] ?? "unspecified";
     metrics.observeBankAnswer(kind, outcome.is);
     if (outcome.is !== "unknown") {
       const { value } = await lane.submit(settle(transfer, outcome));
@@ -210,9 +211,3 @@ const LOST = nothingDone("ABSENT", "the request did not reach the bank, and noth
 
 /** What people see in the books of their bank. */
 const PRINTED = "ChatPay";
-
-const KIND_NAMES: Record<number, string> = {
-  [BankTransfer_Kind.TOP_UP]: "top_up",
-  [BankTransfer_Kind.AUTOMATIC_TOP_UP]: "automatic_top_up",
-  [BankTransfer_Kind.WITHDRAWAL]: "withdrawal",
-};
