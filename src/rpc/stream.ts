@@ -29,15 +29,25 @@ export function orAborted<T>(
   });
 }
 
-/** Passes messages on until the signal aborts, even when nobody sends any more. */
+/**
+ * Passes messages on until the signal aborts, even when nobody sends any more. Then it leaves them, also when nobody asks
+ * for the next: whoever writes to a client that has gone may wait for ever.
+ */
 export const untilAborted = <T>(messages: AsyncIterable<T>, signal: AbortSignal): AsyncIterable<T> => ({
   [Symbol.asyncIterator]() {
     const iterator = messages[Symbol.asyncIterator]();
+    let last: Promise<unknown> = Promise.resolve();
+    // Not awaited: a generator that waits for something else returns only when it has it.
+    const leave = () => iterator.return?.().catch(() => {});
+    signal.addEventListener("abort", () => last.then(leave, leave), { once: true });
     return {
-      next: () => orAborted(iterator.next(), signal),
-      // Not awaited: a generator that waits for something else returns only when it has it.
+      next() {
+        const next = iterator.next();
+        last = next;
+        return orAborted(next, signal);
+      },
       async return() {
-        iterator.return?.().catch(() => {});
+        void leave();
         return { done: true, value: undefined };
       },
     };

@@ -12,4 +12,4 @@ const quoted = (cell: string) => (/[",;\t\r\n]/.test(cell) ? `"${cell.replaceAll
  * some take semicolons, tabs and line breaks for the beginning of another cell, quotes or not.
  */
 export const harmless = (text: string): string =>
-  text.replaceAll(/(^|[;\t\r\n])(\s*)(?=[=+\-@＝＋－＠])/g, "$1'$2").replace(/^(?=[\t\r\n])/, "'");
+  text.replaceAll(/(?:^|[;\t\r\n])\s*(?=[=+\-@＝＋－＠])/g, "$&'").replace(/^(?=[\t\r\n])/, "'");
