@@ -39,7 +39,7 @@ export const untilAborted = <T>(messages: AsyncIterable<T>, signal: AbortSignal)
     let last: Promise<unknown> = Promise.resolve();
     // Not awaited: a generator that waits for something else returns only when it has it.
     const leave = () => iterator.return?.().catch(() => {});
-    signal.addEventListener("abort", () => last.then(leave, leave), { once: true });
+    signal.addEventListener("abort", () => void last.then(leave, leave), { once: true });
     return {
       next() {
         const next = iterator.next();
