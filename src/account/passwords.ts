@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { type Argon2Parameters, randomBytes, timingSafeEqual } from "node:crypto";
 import { availableParallelism } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
 import { passwordTooSimple } from "../errors.ts";
 import type { Recipient } from "./messenger.ts";
 import { openTurns } from "./turns.ts";
@@ -68,9 +69,21 @@ function keepAlive(child: ChildProcess, alive: boolean) {
   else child.channel?.unref();
 }
 
-const derive = (kind: Kind, password: string, parameters: Omit<Argon2Parameters, "message">): Promise<Buffer> =>
+/** So much of the time that a password took, the next one in line waits: two cores are often the halves of one. */
+const REST = 0.5;
+
+const derive = (kind: Kind, password: string, parameters: Omit<Argon2Parameters, "message">): Promise<Buffer> => {
   // The same word may be typed in composed or decomposed letters.
-  TURNS[kind].take(() => deriveKey({ ...parameters, message: password.normalize("NFKC") }));
+  const message = password.normalize("NFKC");
+  const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
+  const turn = TURNS[kind].take(async () => {
+    const beganMs = performance.now();
+    await deriveKey({ ...parameters, message }).then(resolve, reject);
+    if (kind === "password") await sleep((performance.now() - beganMs) * REST, undefined, { ref: false });
+  });
+  turn.catch(reject);
+  return promise;
+};
 
 /** The Argon2id hash of a password, or of what stands for a PIN, as a PHC string. Throws OVERLOADED. */
 export async function hashPassword(password: string, kind: Kind = "password"): Promise<string> {
