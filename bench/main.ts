@@ -5,6 +5,7 @@ import { startServices } from "../tools/services.ts";
 import { isRunning } from "../tools/system.ts";
 import { machineText } from "./machine.ts";
 import type { Part } from "./part.ts";
+import { banks } from "./parts/banks.ts";
 import { big } from "./parts/big.ts";
 import { latency } from "./parts/latency.ts";
 import { million } from "./parts/million.ts";
@@ -17,7 +18,7 @@ import { goalsTable, reaches, type Section, sectionText, tableText } from "./rep
 import { DATA, FULL, MYSQL_FLAGS, QUICK, type Settings } from "./settings.ts";
 import { workloadsOf } from "./workloads.ts";
 
-const PARTS: Record<string, Part> = { speed, latency, million, big, start, overload, verify, storm };
+const PARTS: Record<string, Part> = { speed, latency, million, big, start, overload, verify, storm, banks };
 const WORKLOADS = workloadsOf(2).map(({ name }) => name);
 const README = join(import.meta.dirname, "README.md");
 /** What stands between them in the README is written by `--save`. */

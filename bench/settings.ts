@@ -43,6 +43,8 @@ export interface Settings {
   verify: { people: number; calls: number; rounds: number; lookUps: number };
   /** Transfers and sign-ins that begin each second, and the people who sign in. */
   storm: { transfers: number; signIns: number; people: number; rounds: number; measureMs: number };
+  /** Bank transfers of which nobody knows what became of them, and automatic top-ups one after the other. */
+  banks: { pending: number; draws: number; rounds: number; measureMs: number };
   /** The server takes so many calls at a time, and is called by `factor` times as many clients. */
   overload: { inFlight: number; factor: number; retryMs: number; measureMs: number };
 }
@@ -66,6 +68,7 @@ export const FULL: Settings = {
   starts: 5,
   verify: { people: 1_000, calls: 1_000_000, rounds: 5, lookUps: 20_000 },
   storm: { transfers: 500, signIns: 50, people: 1_000, rounds: 5, measureMs: 8_000 },
+  banks: { pending: 200, draws: 100, rounds: 7, measureMs: 8_000 },
   overload: { inFlight: 200, factor: 10, retryMs: 500, measureMs: 30_000 },
 };
 
@@ -85,5 +88,6 @@ export const QUICK: Settings = {
   starts: 1,
   verify: { people: 200, calls: 100_000, rounds: 3, lookUps: 2_000 },
   storm: { transfers: 500, signIns: 50, people: 100, rounds: 1, measureMs: 3_000 },
+  banks: { pending: 50, draws: 10, rounds: 1, measureMs: 1_000 },
   overload: { inFlight: 100, factor: 10, retryMs: 500, measureMs: 4_000 },
 };
