@@ -20,7 +20,7 @@ export interface Request {
   json?: object;
 }
 
-/** What came of a call: an answer, its body undefined where it is no JSON; or nothing, and whether it may have arrived. */
+/** What came of a call: an answer, its body undefined where it is not understood; or nothing, and whether it may have arrived. */
 export type Answer =
   | { is: "answer"; status: number; body: unknown }
   | { is: "silence"; mayHaveArrived: boolean; why: string };
@@ -109,12 +109,29 @@ function contentOf({ token, form, json }: Request) {
   return { headers, body: form ? new URLSearchParams(form).toString() : json && JSON.stringify(json) };
 }
 
+/** Undefined where it is no JSON, or has a name twice in one object: then it says two things, and not which it means. */
 function parse(text: string): unknown {
   try {
-    return JSON.parse(text);
+    const body: unknown = JSON.parse(text);
+    return namesIn(body) === namesWritten(text) ? body : undefined;
   } catch {
     return undefined;
   }
+}
+
+function namesIn(value: unknown): number {
+  if (typeof value !== "object" || value === null) return 0;
+  const values: unknown[] = Object.values(value);
+  return values.reduce<number>((sum, one) => sum + namesIn(one), Array.isArray(value) ? 0 : values.length);
+}
+
+/** Of JSON: the texts before a colon. */
+const TEXT = /"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?/g;
+
+function namesWritten(json: string): number {
+  let count = 0;
+  for (const [, colon] of json.matchAll(TEXT)) if (colon !== undefined) count += 1;
+  return count;
 }
 
 /** In a word: messages of errors may repeat what was sent. */
