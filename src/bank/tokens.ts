@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import Redlock from "redlock";
 import type { App } from "../app.ts";
 import type { Trx } from "../db/database.ts";
@@ -11,6 +12,8 @@ const RENEW_MS = 24 * 60 * 60_000;
 /** Whoever renews has so long before somebody else does it too. */
 const TURN_MS = 15_000;
 const TURN_RETRY_MS = 100;
+/** Whoever renews without a turn, and is too late, waits so long for whoever was first to keep what they got. */
+const OTHERS_MS = 3_000;
 /** Our own token, which no person stands behind. */
 const SCOPE = "oob";
 
@@ -35,16 +38,31 @@ export function openBankTokens(
   banking: OpenBanking,
   vault: Vault,
 ) {
-  const turns = new Redlock([redis], { retryCount: TURN_MS / TURN_RETRY_MS, retryDelay: TURN_RETRY_MS });
-  turns.on("clientError", () => {});
+  const turns = new Redlock([redis], { retryCount: 0, retryDelay: TURN_RETRY_MS });
+  let redisErrors = 0;
+  turns.on("clientError", () => {
+    redisErrors += 1;
+  });
   let own: (Seen & { expireTime: Date }) | undefined;
   let fetching: Promise<Seen> | undefined;
 
+  /** None when somebody has had it for too long, or Redis is away. */
+  async function takeTurn(name: string) {
+    const endMs = performance.now() + TURN_MS;
+    while (performance.now() < endMs) {
+      const errorsBefore = redisErrors;
+      const turn = await turns.lock(`chatpay:bank:${name}`, TURN_MS).catch(() => undefined);
+      if (turn || redisErrors !== errorsBefore) return turn;
+      await sleep(TURN_RETRY_MS);
+    }
+    return undefined;
+  }
+
   /** One at a time in all processes, which saves work; without Redis each for itself. */
-  async function inTurn<T>(name: string, work: () => Promise<T>): Promise<T> {
-    const turn = await turns.lock(`chatpay:bank:${name}`, TURN_MS).catch(() => undefined);
+  async function inTurn<T>(name: string, work: (isAlone: boolean) => Promise<T>): Promise<T> {
+    const turn = await takeTurn(name);
     try {
-      return await work();
+      return await work(turn !== undefined);
     } finally {
       await turn?.unlock().catch(() => {});
     }
@@ -55,6 +73,10 @@ export function openBankTokens(
     own = row && { token: vault.open(row.accessToken, OWN_CONTEXT), version: row.version, expireTime: row.expireTime };
     return own;
   }
+
+  /** While no other is to be had, a token is good to its end. */
+  const isStillGood = ({ expireTime }: { expireTime: Date }, error: unknown) =>
+    error instanceof BankingError && error.kind === "unavailable" && expireTime > new Date();
 
   const isLasting = ({ expireTime }: { expireTime: Date }) => expireTime.getTime() - Date.now() > RENEW_MS;
 
@@ -83,7 +105,10 @@ export function openBankTokens(
     fetching ??= fetchOwn(refused).finally(() => {
       fetching = undefined;
     });
-    return fetching;
+    return fetching.catch((error: unknown) => {
+      if (known && known.version !== refused?.version && isStillGood(known, error)) return known;
+      throw error;
+    });
   }
 
   async function getGrant(accountId: bigint): Promise<BankGrantRow> {
@@ -106,15 +131,30 @@ export function openBankTokens(
     version,
   });
 
+  /** What others have made of the grant of this version, once they have kept it. */
+  async function awaitOthers(accountId: bigint, version: bigint): Promise<Seen | undefined> {
+    for (const endMs = performance.now() + OTHERS_MS; performance.now() < endMs; await sleep(TURN_RETRY_MS)) {
+      const grant = await getGrant(accountId);
+      if (grant.version !== version) return seen(grant);
+    }
+    return undefined;
+  }
+
   /** Renews a person's grant, unless that has happened since its version was seen. */
   const renewGrant = (accountId: bigint, version: bigint): Promise<Seen> =>
-    inTurn(`grant:${accountId}`, async () => {
+    inTurn(`grant:${accountId}`, async (isAlone) => {
       const before = await getGrant(accountId);
       if (before.version !== version) return seen(before);
-      const renewed = await banking.refreshGrant(
-        vault.open(before.refreshToken, contextOf(accountId)),
-        before.scope.split(" "),
-      );
+      const refreshToken = vault.open(before.refreshToken, contextOf(accountId));
+      let renewed: UserGrant;
+      try {
+        renewed = await banking.refreshGrant(refreshToken, before.scope.split(" "));
+      } catch (error) {
+        // A refresh token is used once. Without Redis somebody else may just have done that.
+        const others = !isAlone && isRefused(error) && (await awaitOthers(accountId, version));
+        if (others) return others;
+        throw error;
+      }
       // Without Redis two may have renewed it: whoever comes second takes what the first has kept.
       if (!(await changeGrant(db, sealedGrant(accountId, renewed), version))) {
         log.warn({ account: String(accountId) }, "a grant was renewed twice");
@@ -125,7 +165,7 @@ export function openBankTokens(
   /** Whatever KFTC says of a grant that it does not renew, it lets us do nothing more. */
   const renewOrEnd = (accountId: bigint, version: bigint): Promise<Seen> =>
     renewGrant(accountId, version).catch((error: unknown) => {
-      if (error instanceof BankingError && error.kind === "refused") throw new BankingError("token", error.code);
+      if (isRefused(error)) throw new BankingError("token", error.code);
       throw error;
     });
 
@@ -135,9 +175,7 @@ export function openBankTokens(
     try {
       return await renewOrEnd(accountId, grant.version);
     } catch (error) {
-      // It is good for a while still.
-      if (error instanceof BankingError && error.kind === "unavailable" && grant.expireTime > new Date())
-        return seen(grant);
+      if (isStillGood(grant, error)) return seen(grant);
       throw error;
     }
   }
@@ -172,3 +210,5 @@ export function openBankTokens(
       withToken(await institutionToken(), institutionToken, use),
   };
 }
+
+const isRefused = (error: unknown): error is BankingError => error instanceof BankingError && error.kind === "refused";

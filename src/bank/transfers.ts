@@ -47,13 +47,14 @@ export function openBankTransfers(app: Pick<App, "config" | "db" | "redis" | "la
 
   /** Asks the bank, once and never again: it is only inquired about after this. */
   async function ask(transfer: BankTransferRow): Promise<Outcome> {
+    const isOut = transfer.kind === BankTransfer_Kind.WITHDRAWAL;
     // Somebody may have taken it for lost already if this process stood still for so long.
     if (Date.now() - transfer.createTime.getTime() > settings.timeoutMs) return { is: "unknown", why: "late" };
     try {
-      return await (transfer.kind === BankTransfer_Kind.WITHDRAWAL ? payOut(transfer) : draw(transfer));
+      return await (isOut ? payOut(transfer) : draw(transfer));
     } catch (error) {
-      // All these come before the bank is asked to move anything, or instead.
-      if (error instanceof BankingError) return error.kind === "token" ? CONSENT_OVER : NOT_REACHED;
+      // All these come before the bank is asked to move anything, or instead. No consent stands behind what goes out.
+      if (error instanceof BankingError) return error.kind === "token" && !isOut ? CONSENT_OVER : NOT_REACHED;
       if (reasonOf(error) === Reason.BANK_CONSENT_MISSING) return CONSENT_OVER;
       log.error({ err: error, bankTransfer: String(transfer.id) }, "a bank was not asked, or not understood");
       return { is: "unknown", why: "error" };
