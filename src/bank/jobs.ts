@@ -16,6 +16,7 @@ import {
   putOffUnknown,
 } from "./queries.ts";
 import { BankingError } from "./openbanking/contract.ts";
+import { openResealing } from "./reseal.ts";
 import { openRevocations } from "./revoke.ts";
 import type { BankTransfers } from "./transfers.ts";
 
@@ -41,6 +42,9 @@ export function bankJobs(app: App): Job[] {
       everyMs: HOUR_MS,
       run: sweep((limit) => deleteTranClaims(db, seoulDayNumber(new Date(Date.now() - CLAIMS_DAYS * DAY_MS)), limit)),
     }),
+    ...(app.config.acceptedBankSecrets.length === 0
+      ? []
+      : [periodic(db, { name: "bank.reseal", everyMs: HOUR_MS, run: openResealing(app, bank) })]),
   ];
 }
 

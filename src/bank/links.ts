@@ -37,6 +37,7 @@ import {
 } from "./queries.ts";
 import { isOtherPerson, refusalOf, unavailable } from "./refusals.ts";
 import { claimTranId } from "./tranid.ts";
+import { contexts } from "./vault.ts";
 
 const CONSENT_MS = 10 * 60_000;
 /** As long as KFTC wants it: 24 bytes in Base64 are 32 characters. */
@@ -93,7 +94,11 @@ export function openLinks(app: App, { settings, banking, tokens, vault }: Bank) 
   }
 
   const sealNumber = (id: bigint, number: string | undefined) =>
-    number === undefined ? null : vault.seal(number, `bank_account:${id}`);
+    number === undefined ? null : vault.seal(number, contexts.number(id));
+
+  /** A number whose secret has gone is asked for again. */
+  const isReadable = ({ id, numberSealed }: BankAccountRow) =>
+    numberSealed === null || vault.open(numberSealed, contexts.number(id)) !== undefined;
 
   /** What the person let us do, and to what. */
   async function fetchConsent(stateHash: Buffer, code: string) {
@@ -250,7 +255,7 @@ export function openLinks(app: App, { settings, banking, tokens, vault }: Bank) 
       if (!identity) throw identityRequired();
       const linkKey = linkKeyOf({ bankCode, fintechUseNum: "" }, number);
       const before = (await listLinked(db, accountId)).find((row) => row.linkKey?.equals(linkKey));
-      if (before) return before;
+      if (before && isReadable(before)) return before;
 
       const birthDate = identity.birthDate.replaceAll("-", "").slice(2);
       const { holderName, bankName } = await askRealName(accountId, { bankCode, accountNumber: number, birthDate });

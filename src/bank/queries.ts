@@ -1,3 +1,4 @@
+import { sql } from "kysely";
 import { Account_State } from "../../gen/chatpay/account/v1/account_pb.ts";
 import { BankAccount_State, BankTransfer_State } from "../../gen/chatpay/bank/v1/bank_pb.ts";
 import { Entry_Cause } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
@@ -196,6 +197,77 @@ export const findInstitutionToken = (db: Db, scope: string): Promise<Row<"bankIn
 /** In the place of the one before; any that works will do. */
 export async function keepInstitutionToken(db: Db, token: Row<"bankInstitutionToken">): Promise<void> {
   await db.insertInto("bankInstitutionToken").values(token).onDuplicateKeyUpdate(token).execute();
+}
+
+// What secrets from before have sealed
+
+/** Begins otherwise than what the present secret seals. */
+const isOutdated = (column: string, keyId: Buffer) =>
+  sql<boolean>`left(${sql.ref(column)}, ${keyId.length}) <> ${keyId}`;
+
+type SealedNumber = Pick<BankAccountRow, "id"> & { numberSealed: Buffer };
+
+export const listOutdatedNumbers = (db: Db, keyId: Buffer, after: bigint, limit: number): Promise<SealedNumber[]> =>
+  db
+    .selectFrom("bankAccount")
+    .select(["id", "numberSealed"])
+    .where("id", ">", after)
+    .where("numberSealed", "is not", null)
+    .where(isOutdated("numberSealed", keyId))
+    .orderBy("id")
+    .limit(limit)
+    .$narrowType<{ numberSealed: Buffer }>()
+    .execute();
+
+export const listOutdatedGrants = (db: Db, keyId: Buffer, after: bigint, limit: number): Promise<BankGrantRow[]> =>
+  db
+    .selectFrom("bankGrant")
+    .selectAll()
+    .where("accountId", ">", after)
+    .where((on) => on.or([isOutdated("accessToken", keyId), isOutdated("refreshToken", keyId)]))
+    .orderBy("accountId")
+    .limit(limit)
+    .execute();
+
+export const listOutdatedTokens = (db: Db, keyId: Buffer): Promise<Row<"bankInstitutionToken">[]> =>
+  db.selectFrom("bankInstitutionToken").selectAll().where(isOutdated("accessToken", keyId)).execute();
+
+/** Unless it is another one by now. */
+export async function resealNumber(db: Db, { id, numberSealed }: SealedNumber, anew: Buffer): Promise<void> {
+  await db
+    .updateTable("bankAccount")
+    .set({ numberSealed: anew })
+    .where("id", "=", id)
+    .where("numberSealed", "=", numberSealed)
+    .execute();
+}
+
+/** The same tokens, and so the same version; unless they are others by now. */
+export async function resealGrant(
+  db: Db,
+  { accountId, accessToken, refreshToken }: BankGrantRow,
+  anew: Pick<BankGrantRow, "accessToken" | "refreshToken">,
+): Promise<void> {
+  await db
+    .updateTable("bankGrant")
+    .set(anew)
+    .where("accountId", "=", accountId)
+    .where("accessToken", "=", accessToken)
+    .where("refreshToken", "=", refreshToken)
+    .execute();
+}
+
+export async function resealInstitutionToken(
+  db: Db,
+  { scope, accessToken }: Row<"bankInstitutionToken">,
+  anew: Buffer,
+): Promise<void> {
+  await db
+    .updateTable("bankInstitutionToken")
+    .set({ accessToken: anew })
+    .where("scope", "=", scope)
+    .where("accessToken", "=", accessToken)
+    .execute();
 }
 
 // Ids of calls

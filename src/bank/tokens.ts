@@ -5,7 +5,7 @@ import type { Trx } from "../db/database.ts";
 import type { BankGrantRow } from "../db/schema.ts";
 import { BankingError, type OpenBanking, type UserGrant } from "./openbanking/contract.ts";
 import { changeGrant, findGrant, findInstitutionToken, keepGrant, keepInstitutionToken } from "./queries.ts";
-import type { Vault } from "./vault.ts";
+import { contexts, type Vault } from "./vault.ts";
 
 /** A token is renewed so long before it ends. */
 const RENEW_MS = 24 * 60 * 60_000;
@@ -19,8 +19,7 @@ const SCOPE = "oob";
 
 export type BankTokens = ReturnType<typeof openBankTokens>;
 
-const contextOf = (accountId: bigint) => `bank_grant:${accountId}`;
-const OWN_CONTEXT = `bank_institution_token:${SCOPE}`;
+const OWN_CONTEXT = contexts.institutionToken(SCOPE);
 
 /** A token as it was seen: whoever finds it refused renews it, unless somebody else has by then. */
 interface Seen {
@@ -68,10 +67,12 @@ export function openBankTokens(
     }
   }
 
+  /** The token of ours, unless there is none that can be read, and the version of what is there. */
   async function readOwn() {
     const row = await findInstitutionToken(db, SCOPE);
-    own = row && { token: vault.open(row.accessToken, OWN_CONTEXT), version: row.version, expireTime: row.expireTime };
-    return own;
+    const token = row && vault.open(row.accessToken, OWN_CONTEXT);
+    own = row && token !== undefined ? { token, version: row.version, expireTime: row.expireTime } : undefined;
+    return { known: own, version: row?.version ?? 0n };
   }
 
   /** While no other is to be had, a token is good to its end. */
@@ -83,10 +84,10 @@ export function openBankTokens(
   /** A token of ours that is not the one that was refused. */
   const fetchOwn = (refused: Seen | undefined): Promise<Seen> =>
     inTurn("institution", async () => {
-      const known = await readOwn();
+      const { known, version: before } = await readOwn();
       if (known && isLasting(known) && known.version !== refused?.version) return known;
       const { accessToken, expireTime } = await banking.institutionToken();
-      const version = (known?.version ?? 0n) + 1n;
+      const version = before + 1n;
       own = { token: accessToken, version, expireTime };
       const sealed = vault.seal(accessToken, OWN_CONTEXT);
       await keepInstitutionToken(db, {
@@ -100,7 +101,7 @@ export function openBankTokens(
     });
 
   async function institutionToken(refused?: Seen): Promise<Seen> {
-    const known = own ?? (await readOwn());
+    const known = own ?? (await readOwn()).known;
     if (known && isLasting(known) && known.version !== refused?.version) return known;
     fetching ??= fetchOwn(refused).finally(() => {
       fetching = undefined;
@@ -120,14 +121,21 @@ export function openBankTokens(
   const sealedGrant = (accountId: bigint, { accessToken, refreshToken, scope, ...grant }: UserGrant) => ({
     ...grant,
     accountId,
-    accessToken: vault.seal(accessToken, contextOf(accountId)),
-    refreshToken: vault.seal(refreshToken, contextOf(accountId)),
+    accessToken: vault.seal(accessToken, contexts.grant(accountId)),
+    refreshToken: vault.seal(refreshToken, contexts.grant(accountId)),
     scope: scope.join(" "),
     updateTime: new Date(),
   });
 
+  /** What its secret has gone of is as good as taken back: only a new consent helps. */
+  function open(sealed: Buffer, accountId: bigint): string {
+    const token = vault.open(sealed, contexts.grant(accountId));
+    if (token === undefined) throw new BankingError("token", "UNREADABLE");
+    return token;
+  }
+
   const seen = ({ accountId, accessToken, version }: BankGrantRow): Seen => ({
-    token: vault.open(accessToken, contextOf(accountId)),
+    token: open(accessToken, accountId),
     version,
   });
 
@@ -145,7 +153,7 @@ export function openBankTokens(
     inTurn(`grant:${accountId}`, async (isAlone) => {
       const before = await getGrant(accountId);
       if (before.version !== version) return seen(before);
-      const refreshToken = vault.open(before.refreshToken, contextOf(accountId));
+      const refreshToken = open(before.refreshToken, accountId);
       let renewed: UserGrant;
       try {
         renewed = await banking.refreshGrant(refreshToken, before.scope.split(" "));

@@ -20,8 +20,9 @@ import {
   type Rules,
   settle,
 } from "./commands.ts";
-import { BankingError, type Declined, NOT_SENT, type Outcome } from "./openbanking/contract.ts";
+import { BankingError, type Declined, type DepositOrder, NOT_SENT, type Outcome } from "./openbanking/contract.ts";
 import { findBankTransfer, findBankTransferByKey, getBankAccount, setUnknown } from "./queries.ts";
+import { contexts } from "./vault.ts";
 
 /** What the bank did not say is asked so soon; then with pauses that grow, see jobs.ts. */
 const FIRST_INQUIRY_MS = 1_000;
@@ -81,12 +82,14 @@ export function openBankTransfers(app: Pick<App, "config" | "db" | "redis" | "la
 
   async function payOut({ accountId, bankAccountId, tranId, amount }: BankTransferRow): Promise<Outcome> {
     const { id, fintechUseNum, bankCode, numberSealed, holderName } = await getBankAccount(db, bankAccountId);
-    // It was unlinked in the moment since the money was set aside.
-    if (fintechUseNum === "" && !numberSealed) return UNLINKED;
-    const to =
-      fintechUseNum === "" && numberSealed
-        ? { bankCode, accountNumber: vault.open(numberSealed, `bank_account:${id}`), holderName }
-        : { fintechUseNum };
+    let to: DepositOrder["to"] = { fintechUseNum };
+    if (fintechUseNum === "") {
+      // It was unlinked in the moment since the money was set aside.
+      if (!numberSealed) return UNLINKED;
+      const accountNumber = vault.open(numberSealed, contexts.number(id));
+      if (accountNumber === undefined) return UNREADABLE;
+      to = { bankCode, accountNumber, holderName };
+    }
     return tokens.withInstitutionToken((token) =>
       banking.deposit(token, {
         tranId,
@@ -208,6 +211,7 @@ const nothingDone = (code: string, message: string): Declined => ({ is: "decline
 const NOT_REACHED = nothingDone(NOT_SENT, "the bank could not be reached, and nothing was done; try again later");
 const CONSENT_OVER = nothingDone("CONSENT", "the consent to this bank account is over; link it again");
 const UNLINKED = nothingDone("UNLINKED", "the bank account is not linked any more; nothing was done");
+const UNREADABLE = nothingDone("UNREADABLE", "the number of this bank account is not known any more; link it again");
 const LOST = nothingDone("ABSENT", "the request did not reach the bank, and nothing was done; try again");
 
 /** What people see in the books of their bank. */

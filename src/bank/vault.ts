@@ -8,6 +8,13 @@ const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 const HEAD_BYTES = KEY_ID_BYTES + NONCE_BYTES + TAG_BYTES;
 
+/** Where something belongs that is sealed. */
+export const contexts = {
+  number: (bankAccountId: bigint) => `bank_account:${bankAccountId}`,
+  grant: (accountId: bigint) => `bank_grant:${accountId}`,
+  institutionToken: (scope: string) => `bank_institution_token:${scope}`,
+};
+
 /**
  * Encrypts what must not lie about in the open: the id of the key, a nonce, a tag, and the text. The context says where it
  * belongs, so that it is of no use anywhere else.
@@ -16,6 +23,9 @@ export function openVault({ secret, acceptedSecrets }: { secret: Buffer; accepte
   const keys = new Map([...acceptedSecrets, secret].map((key) => [keyIdOf(key).toString("hex"), key]));
   const current = keyIdOf(secret);
   return {
+    /** What all begins with that the present secret seals. */
+    keyId: current,
+
     seal(text: string, context: string): Buffer {
       const nonce = randomBytes(NONCE_BYTES);
       const cipher = createCipheriv(CIPHER, secret, nonce).setAAD(Buffer.from(context));
@@ -23,19 +33,22 @@ export function openVault({ secret, acceptedSecrets }: { secret: Buffer; accepte
       return Buffer.concat([current, nonce, cipher.getAuthTag(), body]);
     },
 
-    /** Throws when no secret of ours has sealed it, or it was changed, or belongs elsewhere. */
-    open(sealed: Buffer, context: string): string {
+    /** Undefined when no secret of ours has sealed it, or it was changed, or belongs elsewhere. */
+    open(sealed: Buffer, context: string): string | undefined {
       const key = keys.get(sealed.subarray(0, KEY_ID_BYTES).toString("hex"));
-      if (!key || sealed.length < HEAD_BYTES) throw new Error("this was not sealed with a secret of ours");
+      if (!key || sealed.length < HEAD_BYTES) return undefined;
       const nonce = sealed.subarray(KEY_ID_BYTES, KEY_ID_BYTES + NONCE_BYTES);
       const cipher = createDecipheriv(CIPHER, key, nonce)
         .setAAD(Buffer.from(context))
         .setAuthTag(sealed.subarray(KEY_ID_BYTES + NONCE_BYTES, HEAD_BYTES));
-      return Buffer.concat([cipher.update(sealed.subarray(HEAD_BYTES)), cipher.final()]).toString();
+      const text = cipher.update(sealed.subarray(HEAD_BYTES));
+      try {
+        return Buffer.concat([text, cipher.final()]).toString();
+      } catch {
+        // The tag is of something else.
+        return undefined;
+      }
     },
-
-    /** Whether another secret than the present one sealed it. */
-    isOutdated: (sealed: Buffer) => !sealed.subarray(0, KEY_ID_BYTES).equals(current),
   };
 }
 
