@@ -82,7 +82,7 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
   const bank = openBank({ config, db, redis, log });
   const bankTransfers = bank && openBankTransfers({ config, db, redis, lane, log, metrics }, bank);
   const funding = openFunding({ config, db, lane }, bankTransfers);
-  const payOut = openPayOut({ db, lane, funding }, bankTransfers);
+  const payOut = openPayOut({ config, db, redis, log, lane, funding }, bankTransfers);
 
   return {
     config,

@@ -79,6 +79,12 @@ export function openSavings({ db, lane, funding }: Pick<App, "db" | "lane" | "fu
       return funding.submit(saver, debit, call);
     },
 
+    /** What `collect` would answer. */
+    async total({ accountId }: Saver): Promise<bigint> {
+      const wallets = await listWallets(db, { accountId }, 0n, SAVINGS_EVER_MAX + 1);
+      return wallets.reduce((sum, { balance, held }) => sum + balance - held, 0n);
+    },
+
     /** Takes all out of all savings. Answers with what the main wallet has to spend then. */
     async collect(saver: Saver, call: Call): Promise<bigint> {
       const owner = { accountId: saver.accountId };

@@ -1140,7 +1140,7 @@ export const SetIdentityResponseSchema: GenMessage<SetIdentityResponse> = /*@__P
 export type CloseAccountRequest = Message<"chatpay.account.v1.CloseAccountRequest"> & {
   /**
    * Take all out of savings and send what the main wallet has to the primary bank account, before closing. Without
-   * such an account the money stays and stands in the way.
+   * such an account all of it stays where it is and stands in the way.
    *
    * @generated from field: bool withdraw_rest = 1;
    */
@@ -1600,10 +1600,16 @@ export const AccountService: GenService<{
   /**
    * CloseAccount ends the account for good: its sessions end, its wallets close, its addresses, password,
    * PIN and name are erased and the addresses are free again. Transfers, payments and postings stay,
-   * without a name. What stands in the way is listed all at once as a `ClosingObstacles` detail. Closing
-   * again finds no session, or no account to act for.
+   * without a name, and its bank accounts are linked no more. What stands in the way is listed all at once as a
+   * `ClosingObstacles` detail. Closing again finds no session, or no account to act for.
    *
-   * Errors: FAILED_PRECONDITION ACCOUNT_NOT_SETTLED; NOT_FOUND ACCOUNT_NOT_FOUND.
+   * With `withdraw_rest` the money leaves first, as by Withdraw of BankService: with a wrong PIN nothing happens; what
+   * the bank declines stays in the main wallet, and the account open; what the bank has not told yet stands in the
+   * way (KIND_BANK_TRANSFER) until it has, and closing may be tried again then.
+   *
+   * Errors: FAILED_PRECONDITION ACCOUNT_NOT_SETTLED; NOT_FOUND ACCOUNT_NOT_FOUND. With `withdraw_rest` also
+   * FAILED_PRECONDITION BANK_DECLINED with the bank's reason, PIN_REQUIRED, PIN_LOCKED; PERMISSION_DENIED PIN_WRONG;
+   * NOT_FOUND BANK_ACCOUNT_NOT_FOUND when the bank account was unlinked meanwhile; RESOURCE_EXHAUSTED OVERLOADED.
    *
    * @generated from rpc chatpay.account.v1.AccountService.CloseAccount
    */
