@@ -1,5 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { Code } from "@connectrpc/connect";
+import { Code, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import mysql from "mysql2/promise";
 import { afterAll, expect, test } from "vitest";
 import { BankAccount_State, BankService, LiveBalance_Status } from "../gen/chatpay/bank/v1/bank_pb.ts";
 import { Reason } from "../gen/chatpay/error/v1/error_pb.ts";
@@ -8,9 +10,10 @@ import { openRevocations } from "../src/bank/revoke.ts";
 import { claimTranId, tranIdOf } from "../src/bank/tranid.ts";
 import type { BankAccountRow } from "../src/db/schema.ts";
 import { addCitizen, type Citizen, consentTo, linkBank, seoulDate } from "./support/banks.ts";
+import { startProcess } from "./support/load.ts";
 import { eventsOf, openWallet, openWallets, type Person, personAt, signUp } from "./support/people.ts";
 import { call, errorOf, everyRpc, outcomeOf, refusalOf } from "./support/rpcs.ts";
-import { makeDatabase, startServer } from "./support/server.ts";
+import { makeDatabase, redisUrl, sendCredential, startServer } from "./support/server.ts";
 
 // Two servers, as two processes would be, and one centre.
 
@@ -34,6 +37,9 @@ const AWAY = { code: Code.Unavailable, reason: Reason.DEPENDENCY_UNAVAILABLE };
 const NOT_FOUND = { code: Code.NotFound, reason: Reason.BANK_ACCOUNT_NOT_FOUND };
 const TAKEN = { code: Code.AlreadyExists, reason: Reason.BANK_ACCOUNT_TAKEN };
 const INVALID = { code: Code.InvalidArgument, reason: Reason.REQUEST_INVALID };
+
+/** What is done in the background, in time. */
+const HEARD = { timeout: 20_000, interval: 50 };
 
 const grantOf = ({ accountId }: Pick<Person, "accountId">) =>
   db.selectFrom("bankGrant").selectAll().where("accountId", "=", accountId).executeTakeFirst();
@@ -511,9 +517,45 @@ test("B3: a bank that does not show its statement says why", async () => {
   expect(await refusalOf(list())).toEqual(CONSENT_MISSING);
 });
 
-// What KFTC is told
+// What the log is told
 
-const HEARD = { timeout: 20_000, interval: 50 };
+test("B1: a link whose process died before it told of it is told of, once, and before it ends", {
+  timeout: 60_000,
+}, async () => {
+  const [alice, bob] = (await openWallets(server, 2)) as [Person, Person];
+  const consents = await Promise.all(
+    [alice, bob].map(async (person) => consentTo(server, person, { citizen: await addCitizen(server) })),
+  );
+  const dying = await startProcess(settings.DATABASE_URL, redisUrl(), 0, { ...settings, ...kftcSettings(kftc.url) });
+  const baseUrl = `http://127.0.0.1:${dying.grpcPort}`;
+  // While somebody else has the end of the log, the lane goes no further.
+  const admin = await mysql.createConnection(settings.DATABASE_URL);
+  await admin.query("start transaction");
+  await admin.query("select * from ledger_head for update");
+
+  const calls = [alice, bob].map(({ credential }, i) => {
+    const transport = createGrpcTransport({ baseUrl, interceptors: [sendCredential(credential)] });
+    return outcomeOf(createClient(BankService, transport).finishLink(consents[i] ?? {}));
+  });
+  for (const person of [alice, bob]) await expect.poll(() => rowsOf(person), HEARD).toHaveLength(1);
+  await dying.kill();
+  await admin.end();
+
+  expect(await Promise.all(calls)).not.toContain("OK");
+  for (const person of [alice, bob]) expect(await kindsOf(person)).not.toContain("bank.linked");
+  const [linked] = await linkedOf(bob);
+  await bob.banks.unlinkBankAccount({ bankAccountId: linked?.id });
+  // As if the ten seconds that a process has for it were over.
+  await db.updateTable("bankAccount").set({ tellDueTime: new Date() }).where("tellDueTime", "is not", null).execute();
+  await expect.poll(() => kindsOf(alice), HEARD).toContain("bank.linked");
+  const told = async ({ accountId }: Person) =>
+    (await eventsOf(server, accountId)).filter(({ kind }) => kind.startsWith("bank."));
+  expect(await told(alice)).toMatchObject([{ kind: "bank.linked", apiKeyId: expect.stringMatching(/^\d+$/) }]);
+  expect(await told(bob)).toMatchObject([{ kind: "bank.linked" }, { kind: "bank.unlinked" }]);
+  await expect.poll(async () => (await rowsOf(alice))[0], HEARD).toMatchObject({ tellDueTime: null, leaseOwner: "" });
+});
+
+// What KFTC is told
 
 test("B3: KFTC is told of an unlinked account, again until it has heard; the grant goes with the last", {
   timeout: 60_000,

@@ -118,15 +118,20 @@ export const closeAccount = (
 
 const isLinked = (row: BankAccountRow | undefined): row is BankAccountRow => row?.state === BankAccount_State.LINKED;
 
+/** Tells that a locked bank account was linked, unless that was told before. */
+export function tellLink(books: Books, { id, accountId, apiKeyId, tellDueTime }: BankAccountRow) {
+  if (tellDueTime === null) return;
+  books.tell("bank.linked", [accountId], { accountId, bankAccountId: id, ...(apiKeyId !== null && { apiKeyId }) });
+  books.update("bankAccount", id, { tellDueTime: null });
+}
+
 /**
  * Ends the link of a locked bank account, whose owner's account is locked too. What stays is which one it was, as others
  * may see it, for the statement; and what KFTC calls it, which a job tells that the consent has ended.
  */
-export function endLink(
-  books: Books,
-  { id, accountId, fintechUseNum }: BankAccountRow,
-  keyId?: bigint,
-): BankAccountRow {
+export function endLink(books: Books, row: BankAccountRow, keyId?: bigint): BankAccountRow {
+  const { id, accountId, fintechUseNum } = row;
+  tellLink(books, row);
   books.tell("bank.unlinked", [accountId], {
     accountId,
     bankAccountId: id,

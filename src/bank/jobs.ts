@@ -5,15 +5,20 @@ import type { Item, Job } from "../job/runner.ts";
 import { seoulDayNumber } from "../seoul.ts";
 import type { Bank } from "./bank.ts";
 import { isEnded } from "./commands.ts";
+import { tellLinks } from "./links.ts";
 import {
   claimRevocations,
   claimUnknown,
+  claimUntold,
   deleteConsents,
   deleteTranClaims,
+  endLease,
   measureRevocations,
   measureUnknown,
+  measureUntold,
   putOffRevocation,
   putOffUnknown,
+  putOffUntold,
 } from "./queries.ts";
 import { BankingError } from "./openbanking/contract.ts";
 import { openResealing } from "./reseal.ts";
@@ -30,6 +35,7 @@ export function bankJobs(app: App): Job[] {
   const { db, bank, bankTransfers } = app;
   if (!bank || !bankTransfers) return [];
   return [
+    tell(app),
     revoke(app, bank),
     inquire(app, bankTransfers),
     periodic(db, {
@@ -46,6 +52,25 @@ export function bankJobs(app: App): Job[] {
       ? []
       : [periodic(db, { name: "bank.reseal", everyMs: HOUR_MS, run: openResealing(app, bank) })]),
   ];
+}
+
+/** Tells the log of links that were made by a process that died, or while the lane had no room. */
+function tell({ db, lane }: App): Job<BankAccountRow & Item> {
+  return {
+    name: "bank.tell",
+    claim: async (claim) => (await claimUntold(db, claim)).map((row) => ({ ...row, tries: 1 })),
+    async run(row) {
+      await lane.submit(tellLinks([row.id]));
+      await endLease(db, row);
+      return "done";
+    },
+    putOff: (row, dueTime) => putOffUntold(db, row, dueTime),
+    measure: () => measureUntold(db),
+    runsMax: 5,
+    timeoutMs: 30_000,
+    idleMs: 5_000,
+    pauses: { firstMs: 5_000, maxMs: 5_000 },
+  };
 }
 
 /** Tells KFTC of what is not linked any more, until it has heard. */

@@ -1,6 +1,6 @@
 import { hash, randomBytes } from "node:crypto";
 import { BankAccount_State } from "../../gen/chatpay/bank/v1/bank_pb.ts";
-import { endLink } from "../account/closing.ts";
+import { endLink, tellLink } from "../account/closing.ts";
 import { keyedHash } from "../account/hash.ts";
 import { openIdentities } from "../account/identity.ts";
 import type { App } from "../app.ts";
@@ -45,6 +45,8 @@ const STATE_BYTES = 24;
 const LINKED_MAX = 20;
 const LINK_KEY_BYTES = 16;
 const ALIAS_CHARACTERS = 50;
+/** Whoever links a bank account tells the log at once; a job does what was not done by then. */
+const TELL_MS = 10_000;
 
 /** Whose bank accounts they are, and through which session or API key they act. */
 export interface Owner {
@@ -120,7 +122,7 @@ export function openLinks(app: App, { settings, banking, tokens, vault }: Bank) 
    * Links what was found, in the transaction in which whose it is was judged. Bank accounts are linked in the order of
    * their keys, so that two people who want the same ones queue; who comes second finds them taken.
    */
-  async function link(trx: Trx, accountId: bigint, own: BankAccountRow[], found: Found[]): Promise<Linked> {
+  async function link(trx: Trx, { accountId, keyId }: Owner, own: BankAccountRow[], found: Found[]): Promise<Linked> {
     const now = new Date();
     const keyed = found.map((one) => ({ one, id: newId(), linkKey: linkKeyOf(one.shown, one.number) }));
     const linked: BankAccountRow[] = [];
@@ -129,7 +131,8 @@ export function openLinks(app: App, { settings, banking, tokens, vault }: Bank) 
       const before = own.find((row) => isSame(row, one, linkKey));
       if (before) linked.push(await takeOver(trx, before, one, now));
       else {
-        const row = rowOf({ id, accountId, linkKey, numberSealed: sealNumber(id, one.number) }, one, now);
+        const numberSealed = sealNumber(id, one.number);
+        const row = rowOf({ id, accountId, linkKey, numberSealed, apiKeyId: keyId ?? null }, one, now);
         if (await isInserted(trx, row)) linked.push(row);
         else taken.push(one);
       }
@@ -192,12 +195,12 @@ export function openLinks(app: App, { settings, banking, tokens, vault }: Bank) 
 
   /**
    * Tells the log what has been linked. It is linked by then, so whoever asked is told so, also when the lane has no room
-   * for the event.
+   * for the event; a job tells it then.
    */
-  async function tellLinked({ accountId, keyId }: Owner, added: bigint[]) {
+  async function tellLinked(added: bigint[]) {
     if (added.length === 0) return;
-    await lane.submit(linkedEvents(accountId, added, keyId)).catch((err: unknown) => {
-      log.error({ err, bankAccounts: added.map(String) }, "it was not told that bank accounts were linked");
+    await lane.submit(tellLinks(added)).catch((err: unknown) => {
+      log.warn({ err, bankAccounts: added.map(String) }, "that bank accounts were linked is told later");
     });
   }
 
@@ -229,7 +232,7 @@ export function openLinks(app: App, { settings, banking, tokens, vault }: Bank) 
         const isOwner =
           account.identityId === null ? await isSameUser(trx, own, grant) : account.identityId === identityId;
         if (!isOwner) throw bankPersonMismatch();
-        const done = await link(trx, accountId, own, found);
+        const done = await link(trx, owner, own, found);
         if (done.linked.length === 0) return done;
         await tokens.keep(trx, accountId, grant);
         await forgetRevocations(
@@ -238,7 +241,7 @@ export function openLinks(app: App, { settings, banking, tokens, vault }: Bank) 
         );
         return done;
       });
-      await tellLinked(owner, result.added);
+      await tellLinked(result.added);
       return result;
     },
 
@@ -266,11 +269,11 @@ export function openLinks(app: App, { settings, banking, tokens, vault }: Bank) 
         const account = await lockOwner(trx, accountId);
         if (!account) throw accountNotFound(accountId);
         if (!isSameName(account.displayName, holderName)) throw bankPersonMismatch();
-        return link(trx, accountId, await lockLinked(trx, accountId), [one]);
+        return link(trx, owner, await lockLinked(trx, accountId), [one]);
       });
       const [row] = result.linked;
       if (!row) throw bankAccountTaken();
-      await tellLinked(owner, result.added);
+      await tellLinked(result.added);
       return row;
     },
 
@@ -329,7 +332,7 @@ const isSame = (row: BankAccountRow, { shown: { fintechUseNum } }: Found, linkKe
   row.linkKey?.equals(linkKey) === true || (fintechUseNum !== "" && row.fintechUseNum === fintechUseNum);
 
 const rowOf = (
-  own: Pick<BankAccountRow, "id" | "accountId" | "linkKey" | "numberSealed">,
+  own: Pick<BankAccountRow, "id" | "accountId" | "linkKey" | "numberSealed" | "apiKeyId">,
   { shown }: Found,
   now: Date,
 ): BankAccountRow => ({
@@ -346,6 +349,7 @@ const rowOf = (
   revokeTries: 0,
   leaseOwner: "",
   leaseUntil: null,
+  tellDueTime: new Date(now.getTime() + TELL_MS),
 });
 
 /** Whether nobody has linked it. The unique key decides, also among those who link it at this moment. */
@@ -368,11 +372,14 @@ const masked = (number: string) => `${number.slice(0, -HIDDEN_DIGITS)}${"*".repe
 const isSameName = (one: string, other: string) => plainName(one) === plainName(other);
 const plainName = (name: string) => name.normalize("NFKC").replaceAll(/\s/g, "").toLowerCase();
 
-const linkedEvents = (accountId: bigint, added: bigint[], keyId: bigint | undefined): Command<void> => ({
-  touches: {},
+/** Tells of those of which nobody has told yet. */
+export const tellLinks = (bankAccountIds: bigint[]): Command<void> => ({
+  touches: { bankAccount: bankAccountIds },
   decide(books) {
-    const acting = keyId !== undefined && { apiKeyId: keyId };
-    for (const bankAccountId of added) books.tell("bank.linked", [accountId], { accountId, bankAccountId, ...acting });
+    for (const id of bankAccountIds) {
+      const row = books.find("bankAccount", id);
+      if (row) tellLink(books, row);
+    }
   },
 });
 

@@ -98,6 +98,35 @@ export async function updateBankAccount(trx: Trx, id: bigint, change: Partial<Ba
   await trx.updateTable("bankAccount").set(change).where("id", "=", id).execute();
 }
 
+// Links that the log is to be told of
+
+const UNTOLD = { table: "bankAccount", due: "tellDueTime" } as const;
+
+export const claimUntold = (db: Db, claim: Claim): Promise<BankAccountRow[]> => claimRows(db, UNTOLD, claim);
+
+/** Unless somebody has told it by now. */
+export async function putOffUntold(db: Db, { id, leaseOwner }: BankAccountRow, dueTime: Date): Promise<void> {
+  await db
+    .updateTable("bankAccount")
+    .set({ tellDueTime: dueTime, leaseOwner: "", leaseUntil: null })
+    .where("id", "=", id)
+    .where("leaseOwner", "=", leaseOwner)
+    .where("tellDueTime", "is not", null)
+    .execute();
+}
+
+export const measureUntold = (db: Db): Promise<Waiting> => measureDue(db, UNTOLD);
+
+/** So that others who wait for the row need not wait for the end of the lease. */
+export async function endLease(db: Db, { id, leaseOwner }: Pick<BankAccountRow, "id" | "leaseOwner">): Promise<void> {
+  await db
+    .updateTable("bankAccount")
+    .set({ leaseOwner: "", leaseUntil: null })
+    .where("id", "=", id)
+    .where("leaseOwner", "=", leaseOwner)
+    .execute();
+}
+
 // What KFTC is to be told
 
 const REVOCATIONS: DueRows<"bankAccount"> = { table: "bankAccount", due: "revokeDueTime", tries: "revokeTries" };
@@ -354,7 +383,16 @@ const UNKNOWN = { table: "bankTransfer", due: "dueTime", tries: "inquiries" } as
 
 export const claimUnknown = (db: Db, claim: Claim) => claimRows(db, UNKNOWN, claim);
 
-export const putOffUnknown = (db: Db, row: BankTransferRow, dueTime: Date) => putOffRow(db, UNKNOWN, row, dueTime);
+/** Unless it has ended by now. */
+export async function putOffUnknown(db: Db, { id, leaseOwner }: BankTransferRow, dueTime: Date): Promise<void> {
+  await db
+    .updateTable("bankTransfer")
+    .set({ dueTime, leaseOwner: "", leaseUntil: null })
+    .where("id", "=", id)
+    .where("leaseOwner", "=", leaseOwner)
+    .where("state", "in", OPEN)
+    .execute();
+}
 
 export const measureUnknown = (db: Db) => measureDue(db, UNKNOWN);
 

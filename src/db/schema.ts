@@ -325,6 +325,10 @@ export const tables = {
     revokeTries: number,
     leaseOwner: text,
     leaseUntil: optional(time),
+    /** The API key of the chat server that linked it, if one did. */
+    apiKeyId: optional(bigint),
+    /** When the log is told that it was linked, if that is not done; none when it is. */
+    tellDueTime: optional(time),
   },
   /** A consent that somebody went to KFTC for. */
   bankConsent: {

@@ -146,6 +146,7 @@ const COLUMNS: { [T in LockedTable]: { fixed: ColumnOf<T>[]; changing: ColumnOf<
       "updateTime",
       "unlinkTime",
       "revokeDueTime",
+      "tellDueTime",
     ],
   },
   bankTransfer: {

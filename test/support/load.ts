@@ -192,7 +192,12 @@ export interface ServerProcess {
 }
 
 /** Starts a server on the database and waits until it serves. */
-export async function startProcess(databaseUrl: string, redisUrl: string, grpcPort = 0): Promise<ServerProcess> {
+export async function startProcess(
+  databaseUrl: string,
+  redisUrl: string,
+  grpcPort = 0,
+  environment: NodeJS.ProcessEnv = {},
+): Promise<ServerProcess> {
   const child = spawn(process.execPath, [join(import.meta.dirname, "../../src/main.ts"), "serve"], {
     env: {
       PATH: process.env.PATH,
@@ -204,6 +209,7 @@ export async function startProcess(databaseUrl: string, redisUrl: string, grpcPo
       CHATPAY_GRPC_PORT: String(grpcPort),
       CHATPAY_INTERNAL_PORT: "0",
       CHATPAY_SMTP_URL: "smtp://127.0.0.1:25",
+      ...environment,
     },
     stdio: ["ignore", "pipe", "pipe"],
   });
