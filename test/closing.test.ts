@@ -372,7 +372,7 @@ test("A7: a command that knows of fewer wallets than there are closes nothing", 
   await close(alice);
 });
 
-test("A7: nothing that is changed while an account closes is left on it", async () => {
+test("A7: nothing that is changed while an account closes is left on it", { timeout: 60_000 }, async () => {
   for (let round = 0; round < 5; round += 1) {
     const alice = await signUp(server);
     const { email } = alice;
