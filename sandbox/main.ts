@@ -10,7 +10,11 @@ const kftcPort = Number(process.env.SANDBOX_KFTC_PORT ?? 8027);
 /** Plays the outside world, until it is told to stop. */
 const mail = await startMailInbox({ smtpPort, httpPort });
 const sms = await startSmsInbox({ port: smsPort });
-const kftc = await startKftc({ port: kftcPort, redirectUrl: process.env.CHATPAY_OPENBANKING_REDIRECT_URL });
+const kftc = await startKftc({
+  port: kftcPort,
+  redirectUrl: process.env.CHATPAY_OPENBANKING_REDIRECT_URL,
+  file: process.env.SANDBOX_KFTC_FILE,
+});
 console.log(`mail: smtp://127.0.0.1:${mail.smtpPort}, read at http://127.0.0.1:${mail.httpPort}`);
 console.log(`text messages: ${sms.url}, read there as well`);
 console.log(`banks: ${kftc.url}, seen there as well`);

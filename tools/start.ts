@@ -71,6 +71,7 @@ async function start() {
     CHATPAY_SMTP_URL: `smtp://127.0.0.1:${ports.SANDBOX_SMTP_PORT}`,
     ...smsSettings(`http://127.0.0.1:${ports.SANDBOX_SMS_PORT}`),
     ...kftcSettings(`http://127.0.0.1:${ports.SANDBOX_KFTC_PORT}`),
+    SANDBOX_KFTC_FILE: join(DATA, "kftc.db"),
     ...(await secrets()),
     ...process.env,
     ...Object.fromEntries(Object.entries(ports).map(([name, port]) => [name, `${port}`])),

@@ -2,6 +2,7 @@ import { openClock, seoul } from "./clock.ts";
 import { openConsents } from "./consent.ts";
 import { openFaults } from "./faults.ts";
 import { openLedger } from "./ledger.ts";
+import type { Store } from "./store.ts";
 import { openTokens } from "./tokens.ts";
 
 /** The one institution that the centre knows, its collecting account, and what it may move at once. */
@@ -20,19 +21,33 @@ export const INSTITUTION = {
 /** What the collecting account starts with, so that it can pay before anything was drawn. */
 const COLLECTING_WON = 1_000_000_000n;
 
-/** Everything that the centre and its banks remember. */
-export function openCentre(redirectUrl: string) {
-  const clock = openClock();
-  const consents = openConsents(clock);
+/** What the store has of an id. */
+interface Claim {
+  date: string;
+  bankTranId: string;
+}
+
+/** Everything that the centre and its banks remember; of what goes wrong on purpose the store knows nothing. */
+export function openCentre(redirectUrl: string, store: Store) {
+  const clock = openClock(store);
   const { bankCode, account: number, holder, code } = INSTITUTION;
+  const ledger = openLedger(clock, store, { bankCode, number, holder, balance: COLLECTING_WON });
   /** By day in Seoul. */
   const tranIds = new Map<string, Set<string>>();
+  for (const claim of store.list<Claim>("tran_id")) idsOf(claim.date).add(claim.bankTranId);
+
+  function idsOf(date: string): Set<string> {
+    const used = tranIds.get(date) ?? new Set();
+    tranIds.set(date, used);
+    return used;
+  }
+
   return {
     redirectUrl,
     clock,
-    consents,
-    tokens: openTokens(clock, code),
-    ledger: openLedger(clock, { bankCode, number, holder, balance: COLLECTING_WON }),
+    consents: openConsents(clock, store, ledger),
+    tokens: openTokens(clock, store, code),
+    ledger,
     faults: openFaults(),
     /** Banks that are away, and the code that says so. */
     downtime: new Map<string, string>(),
@@ -40,10 +55,10 @@ export function openCentre(redirectUrl: string) {
     /** Whether nobody has used the id today. It is used from now on, whatever becomes of the call. */
     claimTranId(bankTranId: string): boolean {
       const { date } = seoul(clock.now());
-      const used = tranIds.get(date) ?? new Set();
-      tranIds.set(date, used);
+      const used = idsOf(date);
       if (used.has(bankTranId)) return false;
       used.add(bankTranId);
+      store.put("tran_id", `${date} ${bankTranId}`, { date, bankTranId } satisfies Claim);
       return true;
     },
   };

@@ -1,18 +1,24 @@
+import type { Store } from "./store.ts";
+
 /** Korea has had no summer time since 1988. */
 const SEOUL_MS = 9 * 3_600_000;
 
 const CALENDAR = /^(\d{4})(\d{2})(\d{2})$/;
 const DAY_TIME = /^([01]\d|2[0-3])[0-5]\d[0-5]\d$/;
 
-export interface Clock {
-  now(): Date;
-  /** Goes this much ahead of the machine from now on. */
-  offsetMs: number;
-}
+export type Clock = ReturnType<typeof openClock>;
 
-export function openClock(): Clock {
-  const clock: Clock = { offsetMs: 0, now: () => new Date(Date.now() + clock.offsetMs) };
-  return clock;
+export function openClock(store: Store) {
+  let [offsetMs = 0] = store.list<number>("clock");
+  return {
+    now: () => new Date(Date.now() + offsetMs),
+
+    /** Goes this much ahead of the machine from now on. */
+    goAhead(ms: number) {
+      offsetMs = ms;
+      store.put("clock", "offsetMs", ms);
+    },
+  };
 }
 
 /** What a clock on a wall in Seoul shows, as digits. */

@@ -1,5 +1,6 @@
 import type { Clock } from "./clock.ts";
-import type { Account, Citizen } from "./ledger.ts";
+import type { Account, Citizen, Ledger } from "./ledger.ts";
+import type { Store } from "./store.ts";
 
 /** Agreements are good for a year. */
 const CONSENT_DAYS = 365;
@@ -23,21 +24,48 @@ export interface Consent {
 
 export type Agreement = "inquiry" | "transfer";
 
+/** As the store has them: people and accounts are elsewhere there. */
+type KeptUser = Omit<User, "citizen"> & { citizenId: string };
+type KeptConsent = Omit<Consent, "user" | "account"> & { userSeqNo: string; bankCode: string; number: string };
+
 /** The agreements of people with the institution, account by account. */
-export function openConsents(clock: Clock) {
+export function openConsents(clock: Clock, store: Store, ledger: Pick<Ledger, "findCitizen" | "findAccount">) {
   const users: User[] = [];
   const consents = new Map<string, Consent>();
+
+  for (const { citizenId, ...user } of store.list<KeptUser>("user")) {
+    const citizen = ledger.findCitizen(citizenId);
+    if (citizen) users.push({ ...user, citizen });
+  }
+  for (const { userSeqNo, bankCode, number, ...consent } of store.list<KeptConsent>("consent")) {
+    const user = findUser(userSeqNo);
+    const account = ledger.findAccount(bankCode, number);
+    if (user && account) consents.set(consent.fintechUseNum, { ...consent, user, account });
+  }
+
+  function findUser(userSeqNo: string): User | undefined {
+    return users.find((user) => user.userSeqNo === userSeqNo);
+  }
+
+  function keepUser({ citizen, ...user }: User) {
+    store.put("user", user.userSeqNo, { ...user, citizenId: citizen.id } satisfies KeptUser);
+  }
+
+  function keepConsent({ user: { userSeqNo }, account: { bankCode, number }, ...consent }: Consent) {
+    store.put("consent", consent.fintechUseNum, { ...consent, userSeqNo, bankCode, number } satisfies KeptConsent);
+  }
 
   function userOf(citizen: Citizen): User {
     const known = users.find((user) => user.citizen === citizen && !user.isClosed);
     if (known) return known;
     const user: User = { userSeqNo: `${1_100_000_001 + users.length}`, citizen, isClosed: false };
     users.push(user);
+    keepUser(user);
     return user;
   }
 
   return {
-    findUser: (userSeqNo: string) => users.find((user) => user.userSeqNo === userSeqNo),
+    findUser,
     find: (fintechUseNum: string) => consents.get(fintechUseNum),
     /** As the newest user of the account's owner has it. */
     findOf: (account: Account) => [...consents.values()].findLast((consent) => consent.account === account),
@@ -53,6 +81,7 @@ export function openConsents(clock: Clock) {
         if (agreements.includes("inquiry")) consent.inquiryTime = clock.now();
         if (agreements.includes("transfer")) consent.transferTime = clock.now();
         consents.set(consent.fintechUseNum, consent);
+        keepConsent(consent);
       }
       return user;
     },
@@ -60,10 +89,18 @@ export function openConsents(clock: Clock) {
     end(consent: Consent, agreement: Agreement) {
       if (agreement === "inquiry") consent.inquiryTime = undefined;
       else consent.transferTime = undefined;
+      keepConsent(consent);
+    },
+
+    /** Makes something agreed to too old. */
+    expire(consent: Consent, agreement: Agreement) {
+      consent[agreement === "inquiry" ? "inquiryTime" : "transferTime"] = new Date(0);
+      keepConsent(consent);
     },
 
     close(user: User) {
       user.isClosed = true;
+      keepUser(user);
       for (const consent of this.listOf(user))
         for (const one of ["inquiry", "transfer"] as const) this.end(consent, one);
     },

@@ -105,9 +105,11 @@ function route(centre: Centre, what: string, rest: string[], body: () => unknown
       return changeTokens(centre, tokenChange.parse(body()));
     case "POST consents":
       return changeConsent(centre, rest[0] ?? "", consentChange.parse(body()));
-    case "POST clock":
-      clock.offsetMs = z.strictObject({ offsetMs: z.int() }).parse(body()).offsetMs;
-      return { offsetMs: clock.offsetMs, now: clock.now() };
+    case "POST clock": {
+      const { offsetMs } = z.strictObject({ offsetMs: z.int() }).parse(body());
+      clock.goAhead(offsetMs);
+      return { offsetMs, now: clock.now() };
+    }
     case "POST reset":
       reset();
       return {};
@@ -125,7 +127,7 @@ function putCitizen(centre: Centre, what: string, [id = "", list]: string[], bod
     return shownAccount(centre, ledger.addAccount(citizen, newAccount.parse(body)));
   }
   if (what !== "PATCH citizens") return undefined;
-  Object.assign(citizen, z.strictObject(limits).parse(body));
+  ledger.changeCitizen(citizen, z.strictObject(limits).parse(body));
   return shownCitizen(centre, citizen);
 }
 
@@ -141,16 +143,16 @@ function putAccount(centre: Centre, what: string, [bank = "", digits = "", list]
     const { balance, ...change } = accountChange.parse(body);
     const missing = (balance ?? account.balance) - account.balance;
     if (missing !== 0n) ledger.book(account, { amount: missing, content: "조정", kind: "조정" });
-    Object.assign(account, change);
+    ledger.changeAccount(account, change);
   }
   return shownAccount(centre, account);
 }
 
-function changeTokens({ tokens, clock }: Centre, { to, userSeqNo }: z.output<typeof tokenChange>) {
+function changeTokens({ tokens }: Centre, { to, userSeqNo }: z.output<typeof tokenChange>) {
   const meant = tokens.listOf(userSeqNo).filter(({ kind }) => kind === "access" || to === "revoke");
   for (const token of meant) {
     if (to === "revoke") tokens.revoke(token);
-    else token.expireTime = clock.now();
+    else tokens.expire(token);
   }
   return { changed: meant.length };
 }
@@ -159,7 +161,7 @@ function changeConsent({ consents }: Centre, id: string, { to, agreement }: z.ou
   const consent = consents.find(id);
   if (!consent) return undefined;
   if (to === "end") consents.end(consent, agreement);
-  else consent[agreement === "inquiry" ? "inquiryTime" : "transferTime"] = new Date(0);
+  else consents.expire(consent, agreement);
   return { fintechUseNum: id };
 }
 

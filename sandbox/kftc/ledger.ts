@@ -1,6 +1,7 @@
 import { createHash, randomInt } from "node:crypto";
 import { BANKS } from "./banks.ts";
 import { type Clock, seoul } from "./clock.ts";
+import type { Store } from "./store.ts";
 
 /** Someone with accounts at banks. */
 export interface Citizen {
@@ -104,8 +105,17 @@ export interface NewCitizen {
 const DAY_LIMIT = 10_000_000n;
 const NUMBER_LENGTH = 12;
 
+/** As the store has them: by names in the place of each other. */
+type KeptCitizen = Omit<Citizen, "accounts">;
+type KeptAccount = Omit<Account, "citizen" | "movements"> & { citizenId: string | undefined };
+type KeptTransfer = Omit<Transfer, "account"> & Pick<Account, "bankCode" | "number">;
+
 /** All banks: whose the accounts are, what is on them, and every won that moved. */
-export function openLedger(clock: Clock, ours: { bankCode: string; number: string; holder: string; balance: bigint }) {
+export function openLedger(
+  clock: Clock,
+  store: Store,
+  ours: { bankCode: string; number: string; holder: string; balance: bigint },
+) {
   const citizens: Citizen[] = [];
   const accounts = new Map<string, Account>();
   const movements: Movement[] = [];
@@ -115,22 +125,62 @@ export function openLedger(clock: Clock, ours: { bankCode: string; number: strin
   const draws = new Map<string, Transfer[]>();
   const waiting = new Set<Transfer>();
 
-  const collecting = openAccount(
-    {
-      bankCode: ours.bankCode,
-      number: ours.number,
-      balance: ours.balance,
-      alias: "모계좌",
-      productName: "기업자유예금",
-    },
-    ours.holder,
-    undefined,
-  );
+  for (const citizen of store.list<KeptCitizen>("citizen")) citizens.push({ ...citizen, accounts: [] });
+  for (const { citizenId, ...kept } of store.list<KeptAccount>("account")) {
+    const citizen = citizens.find(({ id }) => id === citizenId);
+    const account = { ...kept, citizen, movements: [] };
+    accounts.set(nameOf(account), account);
+    citizen?.accounts.push(account);
+  }
+  for (const movement of store.list<Movement>("movement")) {
+    movements.push(movement);
+    accounts.get(nameOf(movement))?.movements.push(movement);
+  }
+  for (const { bankCode, number, ...transfer } of store.list<KeptTransfer>("transfer")) {
+    remember({ ...transfer, account: accounts.get(nameOf({ bankCode, number })) ?? nobodys(bankCode, number) });
+  }
+
+  const collecting =
+    accounts.get(nameOf(ours)) ??
+    openAccount(
+      {
+        bankCode: ours.bankCode,
+        number: ours.number,
+        balance: ours.balance,
+        alias: "모계좌",
+        productName: "기업자유예금",
+      },
+      ours.holder,
+      undefined,
+    );
+
+  function keepCitizen(whole: Citizen) {
+    const { accounts: _, ...citizen } = whole;
+    store.put("citizen", citizen.id, citizen satisfies KeptCitizen);
+  }
+
+  function keepAccount(whole: Account) {
+    const { citizen, movements: _, ...account } = whole;
+    store.put("account", nameOf(account), { ...account, citizenId: citizen?.id } satisfies KeptAccount);
+  }
+
+  function keepTransfer({ account: { bankCode, number }, ...transfer }: Transfer) {
+    store.put("transfer", transfer.apiTranId, { ...transfer, bankCode, number } satisfies KeptTransfer);
+  }
+
+  /** Where it is found by what is asked about it. */
+  function remember(transfer: Transfer) {
+    const { kind, bankTranId, account, date, plan } = transfer;
+    transfers.push(transfer);
+    append(byTranId, bankTranId, transfer);
+    if (kind === "withdraw") append(draws, `${account.citizen?.id} ${date}`, transfer);
+    if (plan) waiting.add(transfer);
+  }
 
   function openAccount(account: NewAccount, holderName: string, citizen: Citizen | undefined): Account {
     const { bankCode, balance = 0n, alias = "", productName = "입출금자유예금" } = account;
     const number = account.number ?? freeNumber(bankCode);
-    if (accounts.has(`${bankCode}/${number}`)) throw new Error(`${bankCode} has an account ${number} already`);
+    if (accounts.has(nameOf({ bankCode, number }))) throw new Error(`${bankCode} has an account ${number} already`);
     const openDate = seoul(clock.now()).date;
     const opened: Account = {
       bankCode,
@@ -145,7 +195,8 @@ export function openLedger(clock: Clock, ours: { bankCode: string; number: strin
       block: "",
       movements: [],
     };
-    accounts.set(`${bankCode}/${number}`, opened);
+    accounts.set(nameOf(opened), opened);
+    keepAccount(opened);
     if (balance !== 0n) book(opened, { amount: balance, content: "신규", kind: "현금" });
     return opened;
   }
@@ -153,7 +204,8 @@ export function openLedger(clock: Clock, ours: { bankCode: string; number: strin
   function freeNumber(bankCode: string): string {
     for (;;) {
       const tail = `${randomInt(10 ** (NUMBER_LENGTH - 3))}`.padStart(NUMBER_LENGTH - 3, "0");
-      if (!accounts.has(`${bankCode}/${bankCode}${tail}`)) return `${bankCode}${tail}`;
+      const number = `${bankCode}${tail}`;
+      if (!accounts.has(nameOf({ bankCode, number }))) return number;
     }
   }
 
@@ -175,6 +227,8 @@ export function openLedger(clock: Clock, ours: { bankCode: string; number: strin
     };
     movements.push(movement);
     account.movements.push(movement);
+    store.put("movement", `${movement.id}`, movement);
+    keepAccount(account);
     return movement;
   }
 
@@ -201,6 +255,7 @@ export function openLedger(clock: Clock, ours: { bankCode: string; number: strin
     transfer.plan = undefined;
     transfer.code = plan.code === "000" && !isBooked ? judge(transfer) : plan.code;
     if (transfer.code === "000" && !isBooked) bookTransfer(transfer);
+    keepTransfer(transfer);
   }
 
   return {
@@ -215,6 +270,7 @@ export function openLedger(clock: Clock, ours: { bankCode: string; number: strin
       const { dayLimit = DAY_LIMIT, transferLimit = DAY_LIMIT } = person;
       const citizen: Citizen = { id, name, birthDate, ci, dayLimit, transferLimit, accounts: [] };
       citizens.push(citizen);
+      keepCitizen(citizen);
       for (const account of person.accounts ?? []) this.addAccount(citizen, account);
       return citizen;
     },
@@ -226,7 +282,18 @@ export function openLedger(clock: Clock, ours: { bankCode: string; number: strin
     },
 
     findCitizen: (id: string) => citizens.find((citizen) => citizen.id === id),
-    findAccount: (bankCode: string, number: string) => accounts.get(`${bankCode}/${number}`),
+    findAccount: (bankCode: string, number: string) => accounts.get(nameOf({ bankCode, number })),
+
+    changeCitizen(citizen: Citizen, limits: Partial<Pick<Citizen, "dayLimit" | "transferLimit">>) {
+      Object.assign(citizen, limits);
+      keepCitizen(citizen);
+    },
+
+    changeAccount(account: Account, change: Partial<Pick<Account, "held" | "block">>) {
+      Object.assign(account, change);
+      keepAccount(account);
+    },
+
     isBank: (code: string) => code in BANKS,
     book,
 
@@ -238,11 +305,8 @@ export function openLedger(clock: Clock, ours: { bankCode: string; number: strin
       if (code === "000") bookTransfer(transfer);
       if (code !== "000" && code !== "400") transfer.plan = undefined;
       transfer.code = transfer.plan ? "400" : code;
-      if (transfer.plan) waiting.add(transfer);
-
-      transfers.push(transfer);
-      append(byTranId, order.bankTranId, transfer);
-      if (order.kind === "withdraw") append(draws, `${order.account.citizen?.id} ${order.date}`, transfer);
+      remember(transfer);
+      keepTransfer(transfer);
       return transfer;
     },
 
@@ -253,7 +317,10 @@ export function openLedger(clock: Clock, ours: { bankCode: string; number: strin
         ?.find((one) => one.kind === kind && one.date === date && one.amount === amount);
       if (found?.plan) {
         if (found.plan.inquiriesLeft <= 0) settle(found);
-        else found.plan.inquiriesLeft -= 1;
+        else {
+          found.plan.inquiriesLeft -= 1;
+          keepTransfer(found);
+        }
       }
       return found;
     },
@@ -273,6 +340,23 @@ export function openLedger(clock: Clock, ours: { bankCode: string; number: strin
     },
   };
 }
+
+const nameOf = ({ bankCode, number }: Pick<Account, "bankCode" | "number">) => `${bankCode}/${number}`;
+
+/** An account that is not there: its bank says so. */
+export const nobodys = (bankCode: string, number: string): Account => ({
+  bankCode,
+  number,
+  holderName: "",
+  citizen: undefined,
+  alias: "",
+  productName: "",
+  openDate: "",
+  balance: 0n,
+  held: 0n,
+  block: "412",
+  movements: [],
+});
 
 function append<V>(map: Map<string, V[]>, key: string, value: V) {
   const values = map.get(key);

@@ -1,5 +1,6 @@
 import { createHmac, randomBytes, randomUUID } from "node:crypto";
 import type { Clock } from "./clock.ts";
+import type { Store } from "./store.ts";
 
 /** As the centre says it. Refreshing is possible for ten days longer. */
 const ACCESS_SECONDS = 7_775_999;
@@ -16,6 +17,7 @@ export interface Token {
 }
 
 interface AuthorizationCode {
+  value: string;
   userSeqNo: string;
   scopes: string[];
   redirectUri: string;
@@ -23,9 +25,9 @@ interface AuthorizationCode {
 }
 
 /** Codes and tokens that were given out and are still good for something. */
-export function openTokens(clock: Clock, institution: string) {
-  const tokens = new Map<string, Token>();
-  const codes = new Map<string, AuthorizationCode>();
+export function openTokens(clock: Clock, store: Store, institution: string) {
+  const tokens = new Map(store.list<Token>("token").map((token) => [token.value, token]));
+  const codes = new Map(store.list<AuthorizationCode>("code").map((code) => [code.value, code]));
   const key = randomBytes(32);
 
   function issue(kind: Token["kind"], userSeqNo: string, scopes: string[]): Token {
@@ -40,24 +42,30 @@ export function openTokens(clock: Clock, institution: string) {
     };
     const text = `${base64({ typ: "JWT", alg: "HS256" })}.${base64(claims)}`;
     const value = `${text}.${createHmac("sha256", key).update(text).digest("base64url")}`;
-    const token = { value, kind, scopes, userSeqNo, expireTime };
-    tokens.set(value, token);
+    return keep({ value, kind, scopes, userSeqNo, expireTime });
+  }
+
+  function keep(token: Token): Token {
+    tokens.set(token.value, token);
+    store.put("token", token.value, token);
     return token;
   }
 
   const later = (seconds: number) => new Date(clock.now().getTime() + seconds * 1000);
 
   return {
-    issueCode(code: Omit<AuthorizationCode, "expireTime">): string {
-      const value = randomBytes(20).toString("base64url");
-      codes.set(value, { ...code, expireTime: later(CODE_SECONDS) });
-      return value;
+    issueCode(asked: Omit<AuthorizationCode, "value" | "expireTime">): string {
+      const code = { ...asked, value: randomBytes(20).toString("base64url"), expireTime: later(CODE_SECONDS) };
+      codes.set(code.value, code);
+      store.put("code", code.value, code);
+      return code.value;
     },
 
     /** A code is good for one time, and used up by any try. */
     takeCode(value: string): AuthorizationCode | undefined {
       const code = codes.get(value);
       codes.delete(value);
+      store.remove("code", value);
       return code && code.expireTime > clock.now() ? code : undefined;
     },
 
@@ -73,7 +81,12 @@ export function openTokens(clock: Clock, institution: string) {
       return token?.kind === kind ? token : undefined;
     },
     isExpired: (token: Token) => token.expireTime <= clock.now(),
-    revoke: (token: Token) => tokens.delete(token.value),
+    expire: (token: Token) => keep({ ...token, expireTime: clock.now() }),
+
+    revoke({ value }: Token) {
+      tokens.delete(value);
+      store.remove("token", value);
+    },
 
     /** Every token that is meant: of one person, the institution's (""), or all of them. */
     listOf: (userSeqNo?: string) =>

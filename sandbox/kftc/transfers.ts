@@ -5,7 +5,7 @@ import { seoul } from "./clock.ts";
 import { BankRefusal, centreMessage, Refusal } from "./codes.ts";
 import * as schemas from "./fields.ts";
 import { readFields } from "./fields.ts";
-import { type Account, masked, type Plan, type Transfer } from "./ledger.ts";
+import { type Account, masked, nobodys, type Plan, type Transfer } from "./ledger.ts";
 
 /** POST /v2.0/transfer/withdraw/fin_num */
 export function withdraw(request: Request) {
@@ -239,19 +239,4 @@ const theirSide = ({ account, fintechUseNum, printTheirs, amount }: Transfer) =>
   print_content: printTheirs,
   account_holder_name: account.holderName,
   tran_amt: `${amount}`,
-});
-
-/** An account that is not there: its bank says so. */
-const nobodys = (bankCode: string, number: string): Account => ({
-  bankCode,
-  number,
-  holderName: "",
-  citizen: undefined,
-  alias: "",
-  productName: "",
-  openDate: "",
-  balance: 0n,
-  held: 0n,
-  block: "412",
-  movements: [],
 });

@@ -6,19 +6,23 @@ import type { TestServer } from "./server.ts";
 
 /** Somebody whom the banks know. */
 export type Citizen = Awaited<ReturnType<TestServer["kftc"]["addCitizen"]>>;
+/** Where people consent. */
+interface Centre {
+  kftc: Pick<TestServer["kftc"], "addCitizen" | "consent">;
+}
 type Choice = Parameters<TestServer["kftc"]["consent"]>[1];
 
 const SOMEBODY = { name: "김하늘", birthDate: "19900131" };
 
 /** A person at banks, by default with one account that has that much. */
 export const addCitizen = (
-  { kftc }: Pick<TestServer, "kftc">,
+  { kftc }: Centre,
   { balance = 1_000_000n, ...person }: Partial<NewPerson> & { balance?: bigint } = {},
 ): Promise<Citizen> =>
   kftc.addCitizen({ ...SOMEBODY, accounts: [{ bankCode: "088", balance: String(balance) }], ...person });
 
 /** What comes back from the page where the person consents: state and code. */
-export async function consentTo(server: Pick<TestServer, "kftc">, { banks }: Pick<Person, "banks">, choice: Choice) {
+export async function consentTo(server: Centre, { banks }: Pick<Person, "banks">, choice: Choice) {
   const { consentUrl } = await banks.startLink({});
   const { searchParams } = await server.kftc.consent(consentUrl, choice);
   return { state: searchParams.get("state") ?? "", code: searchParams.get("code") ?? "" };
@@ -38,7 +42,7 @@ export interface LinkedBank {
  * `automaticTopUp` what is missing is drawn from it.
  */
 export async function linkBank(
-  server: Pick<TestServer, "kftc">,
+  server: Centre,
   person: Pick<Person, "banks">,
   {
     automaticTopUp = false,
