@@ -13,6 +13,7 @@ import { openRunner, type Runner } from "./job/runner.ts";
 import { type Lane, openLane } from "./ledger/lane.ts";
 import { type Mailer, openMailer } from "./mail.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
+import { endRequestsOf } from "./request/leaving.ts";
 import { openRevocations, type Revocations } from "./revocations.ts";
 import { plainError } from "./rpc/observe.ts";
 import { openRates, type Rates } from "./rpc/rate.ts";
@@ -44,6 +45,8 @@ export interface App {
   funding: Funding;
   /** Pays out what somebody has who leaves. */
   payOut: PayOut;
+  /** Ends what somebody who left had open. */
+  endPending(accountId: bigint): Promise<void>;
   /** Does in the background what is due, in a server with the role. */
   runner: Runner;
   newId: NewId;
@@ -101,6 +104,7 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
     bankTransfers,
     funding,
     payOut,
+    endPending: (accountId) => endRequestsOf({ db, lane }, accountId),
     runner,
     newId: ids.newId,
     async close() {

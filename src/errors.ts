@@ -224,6 +224,18 @@ export const transferNotFound = (transferId: bigint | string) =>
 export const batchAborted = () =>
   refusal(Code.Aborted, Reason.BATCH_ABORTED, "another transfer of the batch was refused, so none happened");
 
+// Requests for money
+
+export const moneyRequestNotFound = (requestId: bigint | string) =>
+  refusal(Code.NotFound, Reason.MONEY_REQUEST_NOT_FOUND, "no such request for money", { request_id: requestId });
+
+/** `state` is how it ended, as the proto writes it. */
+export const moneyRequestEnded = (requestId: bigint, state: string) =>
+  refusal(Code.FailedPrecondition, Reason.MONEY_REQUEST_ENDED, "the request for money has ended", {
+    request_id: requestId,
+    state,
+  });
+
 // Payments
 
 export const partnerNotFound = (partnerId: bigint | string) =>

@@ -3,6 +3,12 @@ import type { App } from "./app.ts";
 import { auditJobs } from "./audit/jobs.ts";
 import { bankJobs } from "./bank/jobs.ts";
 import type { Job } from "./job/runner.ts";
+import { requestJobs } from "./request/jobs.ts";
 
 /** The table of contents of what a server with the role `worker` does in the background. */
-export const jobs = (app: App): Job[] => [...accountJobs(app), ...auditJobs(app), ...bankJobs(app)];
+export const jobs = (app: App): Job[] => [
+  ...accountJobs(app),
+  ...auditJobs(app),
+  ...bankJobs(app),
+  ...requestJobs(app),
+];

@@ -4,6 +4,7 @@ import { BankService } from "../gen/chatpay/bank/v1/bank_pb.ts";
 import { KeyService } from "../gen/chatpay/key/v1/key_pb.ts";
 import { LedgerService } from "../gen/chatpay/ledger/v1/ledger_pb.ts";
 import { PaymentService } from "../gen/chatpay/payment/v1/payment_pb.ts";
+import { RequestService } from "../gen/chatpay/transfer/v1/request_pb.ts";
 import { TransferService } from "../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { WalletService } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { accountService } from "./account/service.ts";
@@ -14,6 +15,7 @@ import type { Role } from "./config.ts";
 import { keyService } from "./key/service.ts";
 import { ledgerService } from "./ledger/service.ts";
 import { paymentService } from "./payment/service.ts";
+import { requestService } from "./request/service.ts";
 import { type Route, route } from "./rpc/route.ts";
 import { postingSources } from "./sources.ts";
 import { transferService } from "./transfer/service.ts";
@@ -30,6 +32,7 @@ const SERVICES: Record<Role, (app: App) => Route[]> = {
     route(WalletService, walletService(app)),
     route(BankService, bankService(app)),
     route(TransferService, transferService(app)),
+    route(RequestService, requestService(app)),
     route(PaymentService, paymentService(app)),
     route(LedgerService, ledgerService(app, postingSources)),
   ],

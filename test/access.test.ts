@@ -203,6 +203,61 @@ const RPCS: Record<string, Row> = {
     frozen: "OK",
   },
 
+  "RequestService/CreateRequest": {
+    may: { person: INVALID, service: INVALID },
+    scope: "TRANSFERS_WRITE",
+    good: () => asking(friend.walletId),
+    frozen: "OK",
+  },
+  "RequestService/SplitBill": {
+    may: { person: INVALID, service: INVALID },
+    scope: "TRANSFERS_WRITE",
+    good: () => ({ idempotencyKey: randomUUID(), total: 3n, payerWalletIds: [friend.walletId], takePart: true }),
+    frozen: "OK",
+  },
+  "RequestService/PayRequest": {
+    may: { person: INVALID, service: INVALID },
+    scope: "TRANSFERS_WRITE",
+    good: async (me) => ({ requestId: await askFor(friend, me) }),
+    frozen: FROZEN,
+  },
+  "RequestService/DeclineRequest": {
+    may: { person: INVALID, service: INVALID },
+    scope: "TRANSFERS_WRITE",
+    good: async (me) => ({ requestId: await askFor(friend, me) }),
+    frozen: "OK",
+  },
+  "RequestService/CancelRequest": {
+    may: { person: INVALID, service: INVALID },
+    scope: "TRANSFERS_WRITE",
+    good: async (me) => ({ requestId: await askFor(me, friend) }),
+    frozen: "OK",
+  },
+  "RequestService/RemindRequest": {
+    may: { person: INVALID, service: INVALID },
+    scope: "TRANSFERS_WRITE",
+    good: async (me) => ({ requestId: await askFor(me, friend) }),
+    frozen: "OK",
+  },
+  "RequestService/GetRequest": {
+    may: { person: INVALID, service: INVALID, operator: INVALID },
+    scope: "TRANSFERS_READ",
+    good: async (me) => ({ requestId: await askFor(me, friend) }),
+    frozen: "OK",
+  },
+  "RequestService/ListSentRequests": {
+    may: { person: "OK", service: "OK" },
+    scope: "TRANSFERS_READ",
+    good: () => ({}),
+    frozen: "OK",
+  },
+  "RequestService/ListReceivedRequests": {
+    may: { person: "OK", service: "OK" },
+    scope: "TRANSFERS_READ",
+    good: () => ({}),
+    frozen: "OK",
+  },
+
   "PaymentService/ApprovePayment": {
     may: { person: INVALID, service: INVALID },
     scope: "PAYMENTS_WRITE",
@@ -411,6 +466,37 @@ const IDS: Record<string, IdRow> = {
     foreign: "wallet",
     listing: true,
   },
+  // People are there to be asked; the house is not.
+  "RequestService/CreateRequest": {
+    fields: ["parts.payer_wallet_id"],
+    request: (payerWalletId) => asking(payerWalletId),
+    foreign: "systemWallet",
+  },
+  "RequestService/PayRequest": {
+    fields: ["request_id"],
+    request: (requestId) => ({ requestId }),
+    foreign: "moneyRequest",
+  },
+  "RequestService/DeclineRequest": {
+    fields: ["request_id"],
+    request: (requestId) => ({ requestId }),
+    foreign: "moneyRequest",
+  },
+  "RequestService/CancelRequest": {
+    fields: ["request_id"],
+    request: (requestId) => ({ requestId }),
+    foreign: "moneyRequest",
+  },
+  "RequestService/RemindRequest": {
+    fields: ["request_id"],
+    request: (requestId) => ({ requestId }),
+    foreign: "moneyRequest",
+  },
+  "RequestService/GetRequest": {
+    fields: ["request_id"],
+    request: (requestId) => ({ requestId }),
+    foreign: "moneyRequest",
+  },
   // Partners are there to be paid; an account is none.
   "PaymentService/ApprovePayment": {
     fields: ["partner_id"],
@@ -481,6 +567,7 @@ interface Foreign {
   systemWallet: string;
   savingsWallet: string;
   transfer: string;
+  moneyRequest: string;
   payment: string;
   partner: string;
   key: string;
@@ -516,6 +603,7 @@ beforeAll(async () => {
     systemWallet: await openSystemWallet(),
     savingsWallet: await openSavings(stranger),
     transfer: transfer?.id ?? "",
+    moneyRequest: await askFor(stranger, friend),
     payment: payment?.id ?? "",
     partner: theirShop.partnerId,
     key: theirKeys[0]?.id ?? "",
@@ -615,6 +703,14 @@ const sending = (amount: bigint) => ({
   recipientWalletId: friend.walletId,
   amount,
 });
+const asking = (payerWalletId: string) => ({ idempotencyKey: randomUUID(), parts: [{ payerWalletId, amount: 1n }] });
+
+/** A request for money, of one person to another. */
+async function askFor(from: Person, payer: Person): Promise<string> {
+  const { request } = await from.requests.createRequest(asking(payer.walletId));
+  return request?.id ?? "";
+}
+
 const saving = (savingsWalletId: string) => ({ idempotencyKey: randomUUID(), savingsWalletId, amount: 1n });
 
 async function openSavings(owner: Person): Promise<string> {

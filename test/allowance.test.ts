@@ -69,6 +69,8 @@ function at<T>({ allowances, balance }: Store, now: Date, decide: (books: Books)
     allowance: allowances,
     bankAccount: new Map(),
     bankTransfer: new Map(),
+    moneyRequest: new Map(),
+    moneyRequestPart: new Map(),
   };
   const open = openBooks(1n, now, () => 1n, locked);
   try {

@@ -80,6 +80,11 @@ beforeAll(async () => {
   world.ids.push("1", person.walletId, service.walletId, victim.walletId, String(victim.accountId), shop.partnerId);
   const spare = await createKey(server.app, { kind: "operator", name: "to be revoked" });
   world.ids.push(transfer?.id ?? "", payment?.id ?? "", String(spare.row.id));
+  for (const one of [person, service]) {
+    const parts = [{ payerWalletId: one.walletId, amount: 5n }];
+    const { request } = await victim.requests.createRequest({ idempotencyKey: randomUUID(), parts });
+    world.ids.push(request?.id ?? "");
+  }
   world.emails.push(bait.email, "no address", "a@b");
   world.pageTokens.push(nextPageToken);
   const newest = await server.app.db.selectFrom("posting").select("id").orderBy("id", "desc").executeTakeFirst();
@@ -216,8 +221,9 @@ function note(rpc: DescMethod, who: Who, message: Message | undefined) {
   if (!message || rpc.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) return;
   const look = (value: JsonValue, name: string) => {
     if (value === null || typeof value !== "object") return;
-    const id = "id" in value && /^(transfer|payment|adjustment)$/.test(name) ? value.id : undefined;
-    if (typeof id === "string" && !told.has(id)) told.set(id, who);
+    const isOne = "id" in value && /^(transfer|payment|adjustment)$/.test(name);
+    const id = isOne ? value.id : "transferId" in value ? value.transferId : undefined;
+    if (typeof id === "string" && id !== "" && !told.has(id)) told.set(id, who);
     for (const [key, inner] of Object.entries(value)) look(inner, key);
   };
   look(toJson(rpc.output, message), "");

@@ -52,6 +52,7 @@ const mayImport = {
   "src/bank/links.ts": ["./queries.ts", "./openbanking/contract.ts", "../account/identity.ts", "../wallet/limits.ts"],
   "src/bank/service.ts": ["./links.ts", "./queries.ts", "../rpc/page.ts", "../errors.ts", "../../gen/a_pb.ts"],
   "src/payment/payment.ts": ["../bank/funding.ts", "../wallet/wallet.ts"],
+  "src/request/request.ts": ["./queries.ts", "../transfer/transfer.ts", "../wallet/limits.ts", "../account/pin.ts"],
   "src/account/authenticate.ts": ["../key/key.ts", "../revocations.ts", "../ledger/lane.ts"],
   "src/key/key.ts": ["./text.ts", "./queries.ts", "../revocations.ts", "../db/database.ts", "../errors.ts"],
   "src/bank/openbanking/client.ts": ["./contract.ts", "./wire.ts", "../../seoul.ts"],
@@ -103,6 +104,7 @@ const mustNotImport = {
   "src/bank/service.ts": ["../account/closing.ts", "../wallet/queries.ts"],
   "src/payment/order.ts": ["../bank/queries.ts", "../transfer/transfer.ts", "../account/queries.ts"],
   "src/wallet/wallet.ts": ["../transfer/transfer.ts", "../account/queries.ts"],
+  "src/request/request.ts": ["./service.ts", "../transfer/queries.ts", "../payment/payment.ts", "../app.ts"],
   "src/key/key.ts": ["./service.ts", "../account/tokens.ts", "../wallet/wallet.ts", "../rpc/page.ts"],
   "src/account/tokens.ts": ["../wallet/wallet.ts", "../key/queries.ts", "../rpc/caller.ts", "../main.ts"],
   "src/bank/openbanking/client.ts": [

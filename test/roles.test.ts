@@ -70,7 +70,14 @@ test("O7: a server serves the services of its roles, and all of them if none is 
   const [accountServices, moneyServices] = [servicesOf(account), servicesOf(money)];
 
   expect(accountServices).toContain("AccountService");
-  expect(moneyServices).toEqual(["BankService", "LedgerService", "PaymentService", "TransferService", "WalletService"]);
+  expect(moneyServices).toEqual([
+    "BankService",
+    "LedgerService",
+    "PaymentService",
+    "RequestService",
+    "TransferService",
+    "WalletService",
+  ]);
   expect([...accountServices, ...moneyServices].toSorted()).toEqual(servicesOf(whole));
   for (const door of DOORS) {
     const strange = await outcomeOf(

@@ -175,11 +175,12 @@ export function openClosing(app: App, sessions: Pick<ReturnType<typeof openSessi
     }
   }
 
-  /** Tells the other processes, and ends and erases the sessions. */
+  /** Tells the other processes, ends and erases the sessions, and ends what the account had open. */
   async function cleanUp(accountId: bigint) {
     await tellRevoked(app, accountId);
     await sessions.endAll(accountId);
     await eraseSessions(db, accountId);
+    await app.endPending(accountId);
     await deleteCleanup(db, accountId);
   }
 
@@ -193,7 +194,7 @@ export function openClosing(app: App, sessions: Pick<ReturnType<typeof openSessi
       // The closed account keeps everybody out by itself. Whatever fails from here on leaves nobody in, so the answer
       // is that it is closed.
       await cleanUp(accountId).catch((err: unknown) =>
-        log.warn({ err, account: String(accountId) }, "the sessions of a closed account are erased later"),
+        log.warn({ err, account: String(accountId) }, "what is left of a closed account is ended later"),
       );
       messenger.tell(closing.owner, { is: "account_closed" });
       return closing;

@@ -268,6 +268,8 @@ export const tables = {
     /** Transfers from and to banks that have not ended. */
     bankTransfers: number,
     updateTime: time,
+    /** Requests for money that are open. */
+    requests: number,
   },
   /** What is known of a savings wallet besides its money. */
   savings: {
@@ -408,6 +410,52 @@ export const tables = {
     leaseOwner: text,
     leaseUntil: optional(time),
   },
+  /** Money that somebody asked others for. */
+  moneyRequest: {
+    id: bigint,
+    requesterAccountId: bigint,
+    requesterWalletId: bigint,
+    /** What all parts make together. */
+    amount: bigint,
+    /** Of a bill, what the requester takes; 0 for nothing. */
+    ownAmount: bigint,
+    currency: text,
+    memo: text,
+    /** MoneyRequest_State of the proto. */
+    state: number,
+    parts: number,
+    /** Of the parts, those that can be paid and those that were. */
+    openParts: number,
+    paidParts: number,
+    paidAmount: bigint,
+    /** Of all that was asked: a repeat has the same. */
+    contentHash: bytes,
+    /** The API key of the chat server that acted, if one did. */
+    apiKeyId: optional(bigint),
+    idempotencyKey: bytes,
+    createTime: time,
+    updateTime: time,
+    expireTime: time,
+    /** When it expires; none when it has ended. */
+    dueTime: optional(time),
+    tries: number,
+    leaseOwner: text,
+    leaseUntil: optional(time),
+  },
+  /** What one person is asked for. */
+  moneyRequestPart: {
+    id: bigint,
+    requestId: bigint,
+    payerAccountId: bigint,
+    payerWalletId: bigint,
+    amount: bigint,
+    /** MoneyRequest_Part_State of the proto. */
+    state: number,
+    /** The transfer that paid it. */
+    transferId: optional(bigint),
+    remindTime: optional(time),
+    updateTime: time,
+  },
   /** The numbers that keep ids of different processes apart; see id.ts. */
   processSlot: {
     slot: number,
@@ -447,6 +495,8 @@ export type SavingsMoveRow = Row<"savingsMove">;
 export type BankAccountRow = Row<"bankAccount">;
 export type BankGrantRow = Row<"bankGrant">;
 export type BankTransferRow = Row<"bankTransfer">;
+export type MoneyRequestRow = Row<"moneyRequest">;
+export type MoneyRequestPartRow = Row<"moneyRequestPart">;
 
 /** The wallet on the other side of money that came from or went to a bank. */
 export const BANK_CLEARING = 1n;

@@ -23,6 +23,8 @@ export const LOCK_ORDER = [
   "allowance",
   "bankAccount",
   "bankTransfer",
+  "moneyRequest",
+  "moneyRequestPart",
 ] as const satisfies TableName[];
 export type LockedTable = (typeof LOCK_ORDER)[number];
 
@@ -42,6 +44,7 @@ export const ONCE = {
   savingsMove: ["savingsMove", "idempotencyKey"],
   bankTransfer: ["bankTransfer", "idempotencyKey"],
   bankDraw: ["bankTransfer", "drawKey"],
+  moneyRequest: ["moneyRequest", "idempotencyKey"],
 } as const satisfies Record<string, [TableName, string]>;
 export type OnceIndex = keyof typeof ONCE;
 export type OnceTable = (typeof ONCE)[OnceIndex][0];

@@ -120,7 +120,7 @@ const COLUMNS: { [T in LockedTable]: { fixed: ColumnOf<T>[]; changing: ColumnOf<
   hold: { fixed: ["id", "walletId", "amount", "cause", "causeId", "expireTime"], changing: ["remaining"] },
   allowance: {
     fixed: ["id"],
-    changing: ["tier", "day", "drawn", "sent", "sentToStrangers", "bankTransfers", "updateTime"],
+    changing: ["tier", "day", "drawn", "sent", "sentToStrangers", "bankTransfers", "updateTime", "requests"],
   },
   bankAccount: {
     fixed: [
@@ -165,6 +165,27 @@ const COLUMNS: { [T in LockedTable]: { fixed: ColumnOf<T>[]; changing: ColumnOf<
       "createTime",
     ],
     changing: ["state", "bankRef", "failureBank", "failureCode", "failureMessage", "drawKey", "updateTime", "dueTime"],
+  },
+  moneyRequest: {
+    fixed: [
+      "id",
+      "requesterAccountId",
+      "requesterWalletId",
+      "amount",
+      "ownAmount",
+      "currency",
+      "memo",
+      "parts",
+      "contentHash",
+      "idempotencyKey",
+      "createTime",
+      "expireTime",
+    ],
+    changing: ["state", "openParts", "paidParts", "paidAmount", "updateTime", "dueTime"],
+  },
+  moneyRequestPart: {
+    fixed: ["id", "requestId", "payerAccountId", "payerWalletId", "amount"],
+    changing: ["state", "transferId", "remindTime", "updateTime"],
   },
 };
 

@@ -5,6 +5,7 @@ import { CallerKind } from "../../gen/chatpay/auth/v1/auth_pb.ts";
 import { BankService } from "../../gen/chatpay/bank/v1/bank_pb.ts";
 import { ErrorInfoSchema } from "../../gen/chatpay/error/v1/error_pb.ts";
 import { PaymentService } from "../../gen/chatpay/payment/v1/payment_pb.ts";
+import { RequestService } from "../../gen/chatpay/transfer/v1/request_pb.ts";
 import { TransferService } from "../../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { WalletService } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { AuditRow } from "../db/schema.ts";
@@ -33,6 +34,7 @@ export interface Trail {
 const MOVES_MONEY = new Set<DescMethod>([
   TransferService.method.sendTransfer,
   TransferService.method.batchSendTransfers,
+  RequestService.method.payRequest,
   PaymentService.method.approvePayment,
   WalletService.method.creditWallet,
   WalletService.method.debitWallet,

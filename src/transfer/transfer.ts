@@ -5,6 +5,7 @@ import type { App } from "../app.ts";
 import type { Debit } from "../bank/funding.ts";
 import type { TransferRow } from "../db/schema.ts";
 import { sameWallet, walletNotFound } from "../errors.ts";
+import type { Books } from "../ledger/books.ts";
 import type { Command, Result, Settled } from "../ledger/command.ts";
 import type { Call } from "../ledger/lane.ts";
 import { onceKeyOf, scopeOf } from "../ledger/once.ts";
@@ -41,11 +42,25 @@ export interface SendLimits {
   known: ReadonlySet<bigint>;
 }
 
+/** Looks up what limits of sending a transfer counts against; nothing where sending is not limited. */
+export function openSendLimits({ db, config }: Pick<App, "db" | "config">) {
+  const { tiers } = config;
+  const isLimited = limitsSending(tiers);
+  const isLimitedToStrangers = limitsStrangers(tiers);
+  return async (senderWalletId: bigint, recipientWalletIds: bigint[]): Promise<SendLimits | undefined> => {
+    if (!isLimited || recipientWalletIds.length === 0) return undefined;
+    const known = isLimitedToStrangers
+      ? await listKnownRecipients(db, senderWalletId, recipientWalletIds)
+      : new Set<bigint>();
+    return { tiers, known };
+  };
+}
+
 /** Sends money of those who may. */
 export function openTransfers(app: App) {
   const { db, funding } = app;
-  const { tiers } = app.config;
   const pins = openPins(app);
+  const findLimits = openSendLimits(app);
 
   /** One PIN is for all the orders together, so that many small ones are not a way around it. */
   const checkPin = (sender: Sender, orders: Order[], pin: string) =>
@@ -58,20 +73,17 @@ export function openTransfers(app: App) {
       },
     });
 
-  const isLimited = limitsSending(tiers);
-
-  async function limitsFor({ walletId }: Sender, orders: Order[]): Promise<SendLimits> {
-    const recipients = orders.map(({ recipientWalletId }) => recipientWalletId);
-    const known = limitsStrangers(tiers) ? await listKnownRecipients(db, walletId, recipients) : new Set<bigint>();
-    return { tiers, known };
-  }
+  const limitsFor = ({ walletId }: Sender, orders: Order[]) =>
+    findLimits(
+      walletId,
+      orders.map(({ recipientWalletId }) => recipientWalletId),
+    );
 
   return {
     /** Throws PIN_REQUIRED, PIN_WRONG, PIN_LOCKED, what `sendTransfer` refuses, and what drawing the rest does. */
     async send(sender: Sender, order: Order, pin: string, call: Call): Promise<Result<TransferRow>> {
       await checkPin(sender, [order], pin);
-      // Where sending is not limited, a transfer costs no more for it.
-      const limits = isLimited ? await limitsFor(sender, [order]) : undefined;
+      const limits = await limitsFor(sender, [order]);
       return funding.submit(sender, debitOf(sender, order, limits), call);
     },
 
@@ -83,7 +95,7 @@ export function openTransfers(app: App) {
       call: Call,
     ): Promise<Settled<TransferRow>[]> {
       await checkPin(sender, orders, pin);
-      const limits = isLimited && orders.length > 0 ? await limitsFor(sender, orders) : undefined;
+      const limits = await limitsFor(sender, orders);
       const debits = orders.map((order) => debitOf(sender, order, limits));
       return funding.submitAll(sender, debits, { atomic, call });
     },
@@ -106,9 +118,8 @@ const debitOf = (sender: Sender, order: Order, limits: SendLimits | undefined): 
 export function sendTransfer(sender: Sender, order: Order, limits?: SendLimits): Command<TransferRow> {
   const { recipientWalletId, amount, memo } = order;
   const idempotencyKey = keyOf(sender, order);
-  const wallets = [sender.walletId, recipientWalletId];
   return {
-    touches: limits ? { wallet: wallets, allowance: wallets } : { wallet: wallets },
+    touches: touchedBySending(sender, recipientWalletId, limits),
     once: {
       by: "transfer",
       key: idempotencyKey,
@@ -118,43 +129,56 @@ export function sendTransfer(sender: Sender, order: Order, limits?: SendLimits):
         first.amount === amount &&
         first.memo === memo,
     },
-    decide(books) {
-      if (recipientWalletId === sender.walletId) throw sameWallet(recipientWalletId);
-      const recipient = books.wallet(recipientWalletId);
-      if (recipient.kind !== Wallet_Kind.MAIN) throw walletNotFound(recipientWalletId);
-      if (limits) {
-        const toStranger = !limits.known.has(recipientWalletId);
-        countSend(books, limits.tiers, { senderWalletId: sender.walletId, amount, toStranger });
-        checkBalance(books, limits.tiers, recipientWalletId, amount);
-      }
-      const id = books.newId();
-      books.move({
-        from: sender.walletId,
-        to: recipientWalletId,
-        amount,
-        because: { cause: Entry_Cause.TRANSFER, id },
-      });
-      const { currency } = recipient;
-      books.tell("transfer.completed", [sender.accountId, recipient.accountId], {
-        transferId: id,
-        senderWalletId: sender.walletId,
-        recipientWalletId,
-        amount,
-        currency,
-        memo,
-        ...(sender.keyId !== undefined && { apiKeyId: sender.keyId }),
-      });
-      return books.insert("transfer", {
-        id,
-        senderWalletId: sender.walletId,
-        recipientWalletId,
-        amount,
-        currency,
-        memo,
-        state: Transfer_State.COMPLETED,
-        idempotencyKey,
-        createTime: books.now,
-      });
-    },
+    decide: (books) => moveTransfer(books, sender, { recipientWalletId, amount, memo, idempotencyKey }, limits),
   };
+}
+
+/** What a command touches that has `moveTransfer` in it. */
+export function touchedBySending({ walletId }: Sender, recipientWalletId: bigint, limits: SendLimits | undefined) {
+  const wallet = [walletId, recipientWalletId];
+  return { wallet, allowance: limits ? wallet : [] };
+}
+
+/** A transfer at once, as it is written; its key makes it happen once. */
+export type Sent = Pick<TransferRow, "recipientWalletId" | "amount" | "memo" | "idempotencyKey">;
+
+/** The money moves and the limits count it, as part of a command whose `once` is the transfer's key. */
+export function moveTransfer(books: Books, sender: Sender, sent: Sent, limits: SendLimits | undefined): TransferRow {
+  const { recipientWalletId, amount, memo, idempotencyKey } = sent;
+  if (recipientWalletId === sender.walletId) throw sameWallet(recipientWalletId);
+  const recipient = books.wallet(recipientWalletId);
+  if (recipient.kind !== Wallet_Kind.MAIN) throw walletNotFound(recipientWalletId);
+  if (limits) {
+    const toStranger = !limits.known.has(recipientWalletId);
+    countSend(books, limits.tiers, { senderWalletId: sender.walletId, amount, toStranger });
+    checkBalance(books, limits.tiers, recipientWalletId, amount);
+  }
+  const id = books.newId();
+  books.move({
+    from: sender.walletId,
+    to: recipientWalletId,
+    amount,
+    because: { cause: Entry_Cause.TRANSFER, id },
+  });
+  const { currency } = recipient;
+  books.tell("transfer.completed", [sender.accountId, recipient.accountId], {
+    transferId: id,
+    senderWalletId: sender.walletId,
+    recipientWalletId,
+    amount,
+    currency,
+    memo,
+    ...(sender.keyId !== undefined && { apiKeyId: sender.keyId }),
+  });
+  return books.insert("transfer", {
+    id,
+    senderWalletId: sender.walletId,
+    recipientWalletId,
+    amount,
+    currency,
+    memo,
+    state: Transfer_State.COMPLETED,
+    idempotencyKey,
+    createTime: books.now,
+  });
 }

@@ -1,6 +1,6 @@
 import type { Limits } from "../config.ts";
 import type { AllowanceRow } from "../db/schema.ts";
-import { balanceLimitExceeded, drawLimitExceeded, sendLimitExceeded } from "../errors.ts";
+import { balanceLimitExceeded, drawLimitExceeded, sendLimitExceeded, tooMany } from "../errors.ts";
 import type { Books } from "../ledger/books.ts";
 import { daysAfter, fromSeoul, seoulDayNumber } from "../seoul.ts";
 
@@ -123,6 +123,23 @@ export function endBankTransfer(books: Books, walletId: bigint) {
   change(books, walletId, { bankTransfers: bankTransfers - 1 });
 }
 
+/** Requests for money of a person that are open at a time. */
+const REQUESTS_MAX = 100;
+
+/** Counts a request for money as open. Throws TOO_MANY. */
+export function countRequest(books: Books, walletId: bigint) {
+  const { row } = openAllowance(books, walletId);
+  if (row.requests >= REQUESTS_MAX) throw tooMany("open requests for money", REQUESTS_MAX);
+  change(books, walletId, { requests: row.requests + 1 });
+}
+
+/** A request for money is not open any more, however it ended. */
+export function endCountedRequest(books: Books, walletId: bigint) {
+  const { requests } = allowanceOf(books, walletId);
+  if (requests === 0) throw new Error(`wallet ${walletId} has no open request for money`);
+  change(books, walletId, { requests: requests - 1 });
+}
+
 export interface Sent {
   senderWalletId: bigint;
   amount: bigint;
@@ -168,6 +185,7 @@ export function openAllowance(books: Books, walletId: bigint): { row: AllowanceR
       ...countsOf(undefined, books.now),
       bankTransfers: 0,
       updateTime: books.now,
+      requests: 0,
     });
   const { day, drawn, sent, sentToStrangers } = countsOf(row, books.now);
   return { row, counts: { day, drawn, sent, sentToStrangers } };

@@ -126,9 +126,9 @@ function typedValue(field: DescField, world: World): fc.Arbitrary<JsonValue> {
   }
 }
 
-function itemOf({ listKind, message, enum: known }: DescField & { fieldKind: "list" }, world: World) {
+function itemOf({ name, listKind, message, enum: known }: DescField & { fieldKind: "list" }, world: World) {
   if (listKind === "message") return typedMessage(message, world);
-  return listKind === "enum" ? enumValue(known) : text;
+  return listKind === "enum" ? enumValue(known) : textOf(name.replace(/s$/, ""), world);
 }
 
 const typedMessage = (message: DescMessage, world: World): fc.Arbitrary<JsonObject> =>

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { AccountService, CodePurpose } from "../../gen/chatpay/account/v1/account_pb.ts";
 import { BankService } from "../../gen/chatpay/bank/v1/bank_pb.ts";
 import { PaymentService } from "../../gen/chatpay/payment/v1/payment_pb.ts";
+import { RequestService } from "../../gen/chatpay/transfer/v1/request_pb.ts";
 import { TransferService } from "../../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { WalletService } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { unpackEvents } from "../../src/ledger/queries.ts";
@@ -21,6 +22,7 @@ const personOf = (server: TestServer, accountId: bigint, walletId: bigint, crede
   accounts: server.client(AccountService, credential, door),
   wallets: server.client(WalletService, credential, door),
   transfers: server.client(TransferService, credential, door),
+  requests: server.client(RequestService, credential, door),
   payments: server.client(PaymentService, credential, door),
   banks: server.client(BankService, credential, door),
 });
