@@ -118,7 +118,10 @@ async function choosePorts(): Promise<Ports> {
   const taken: number[] = [];
   for (const name of Object.keys(PORTS) as (keyof Ports)[]) {
     ports[name] = Number(process.env[name] || PORTS[name]);
-    if (await isFree(ports[name])) continue;
+    if (await isFree(ports[name])) {
+      if (process.env[name]) instead.push(`${name}=${ports[name]}`);
+      continue;
+    }
     taken.push(ports[name]);
     instead.push(`${name}=${await freePort()}`);
   }
