@@ -823,6 +823,32 @@ test("while the database does not say whether a commit happened, its batch waits
   await proxy.close();
 });
 
+test("a repeat is known as one also when the database was away until the last try", async () => {
+  const proxy = await startProxy(databaseUrl);
+  const own = await open({ laneUrl: proxy.url });
+  const [alice, bob] = await makeWallets(own, 2, { balance: 10n });
+  const sent = pay({ from: alice, to: bob, amount: 10n, key: randomUUID() });
+  await own.lane.submit(sent);
+  // So much later that the lane does not expect a repeat any more.
+  const now = performance.now.bind(performance);
+  const clock = vi.spyOn(performance, "now").mockImplementation(() => now() + 3_600_000);
+  let cuts = 0;
+  proxy.script = (sql) => {
+    if (!LOCK.test(sql) || cuts === 5) return undefined;
+    cuts += 1;
+    return { cut: "before" };
+  };
+
+  const answers = await own.lane.submitEach([sent]);
+  clock.mockRestore();
+
+  expect(cuts).toBe(5);
+  expect(answers.map(answerOf)).toEqual(["replayed"]);
+  expect(await balancesOf(own, [alice, bob])).toEqual([0n, 20n]);
+  await own.lane.close();
+  await proxy.close();
+});
+
 test("a database that is away is answered as such, and the same key works when it is back", async () => {
   const proxy = await startProxy(databaseUrl);
   const own = await open({ laneUrl: proxy.url });

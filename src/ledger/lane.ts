@@ -225,7 +225,8 @@ export function openLane(options: LaneOptions): Lane {
   /** Runs the batch, again while the database gives way to others; then each unit alone, so that one in trouble harms no other. */
   async function runUntilDecided(track: Track, taken: Unit[], attemptsMax = ATTEMPTS_MAX): Promise<() => void> {
     let units = taken;
-    for (let attempt = 1; ; attempt += 1) {
+    let repeatsMissed = 0;
+    for (let attempt = 1; ; ) {
       // Nothing of the batch is committed here, so who has gone meanwhile need not have it done.
       units = units.filter(isAwaited);
       if (units.length === 0) return () => {};
@@ -236,9 +237,13 @@ export function openLane(options: LaneOptions): Lane {
         const isRepeat = isDuplicateKey(error) || error instanceof RepeatMissed;
         if (isRepeat) carefulUntilMs = performance.now() + CAREFUL_MS;
         const mayPass = isRetryable(error) || isRepeat || isConnectionLost(error);
-        if (mayPass && attempt < attemptsMax && !(closing && isConnectionLost(error))) {
+        // That the database was away for all the tries is no reason not to find a repeat.
+        const isLeft = isRepeat ? repeatsMissed < ATTEMPTS_MAX : attempt < attemptsMax;
+        if (mayPass && isLeft && !(closing && isConnectionLost(error))) {
           trouble("retry");
           await (isConnectionLost(error) ? sleep(RECONNECT_PAUSE_MS * 2 ** attempt) : pause(attempt));
+          if (isRepeat) repeatsMissed += 1;
+          else attempt += 1;
           continue;
         }
         if (units.length > 1 && !isConnectionLost(error) && !(error instanceof OutcomeUnknown)) {
