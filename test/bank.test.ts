@@ -250,6 +250,31 @@ test("B5: what was intended by a process that died is asked about, and ends", { 
   expect((await alice.wallets.getWallet({})).wallet).toMatchObject({ balance: 10_000n, held: 0n });
 });
 
+test("B5: what waited so long for a token that it was taken for lost is not sent to the bank any more", {
+  timeout: 30_000,
+}, async () => {
+  const alice = await newcomer({ balance: 100_000n });
+  await topUp(alice, alice.bank, 10_000n);
+  // Whoever renewed the token died while they were at it.
+  const turn = `chatpay:bank:grant:${alice.accountId}`;
+  await server.kftc.changeTokens("expire");
+  await server.app.redis.set(turn, "a process that died", "PX", 60_000);
+
+  const key = randomUUID();
+  const waiting = topUp(alice, alice.bank, 4_000n, key).catch(() => {});
+  const lost = await vi.waitFor(async () => {
+    const [last] = (await alice.banks.listBankTransfers({})).bankTransfers;
+    expect(last).toMatchObject({ amount: 4_000n, state: BankTransfer_State.FAILED });
+    return last;
+  }, PATIENCE);
+  await server.app.redis.del(turn);
+  await waiting;
+
+  expect(await ended(alice, lost?.id ?? "")).toMatchObject({ state: BankTransfer_State.FAILED });
+  expect(await refusalOf(topUp(alice, alice.bank, 4_000n, key))).toMatchObject({ reason: "BANK_DECLINED" });
+  expect([await balanceOf(alice), await atBank(alice.bank)]).toEqual([10_000n, 90_000n]);
+});
+
 test("W3: while a withdrawal is not known to have ended its money is set aside, also when the wallet is frozen", async () => {
   const alice = await newcomer({ balance: 100_000n });
   await topUp(alice, alice.bank, 10_000n);

@@ -39,18 +39,18 @@ export function openBankTransfers(app: Pick<App, "config" | "db" | "redis" | "la
   const { config, db, lane, log, metrics } = app;
   const { settings, banking, tokens, vault } = bank;
   const pins = openPins(app);
+  /** Nothing that moves money is sent so long after it was intended. */
+  const sendMs = 2 * settings.timeoutMs;
   const rules: Rules = {
     tiers: config.tiers,
     institutionCode: settings.institutionCode,
-    // Renewing the token, and asking twice, are done by then.
-    silenceMs: 4 * settings.timeoutMs,
+    // What was sent at the last moment has reached the centre by then.
+    silenceMs: 2 * sendMs,
   };
 
   /** Asks the bank, once and never again: it is only inquired about after this. */
   async function ask(transfer: BankTransferRow): Promise<Outcome> {
     const isOut = transfer.kind === BankTransfer_Kind.WITHDRAWAL;
-    // Somebody may have taken it for lost already if this process stood still for so long.
-    if (Date.now() - transfer.createTime.getTime() > settings.timeoutMs) return { is: "unknown", why: "late" };
     try {
       return await (isOut ? payOut(transfer) : draw(transfer));
     } catch (error) {
@@ -62,25 +62,36 @@ export function openBankTransfers(app: Pick<App, "config" | "db" | "redis" | "la
     }
   }
 
-  async function draw({ accountId, bankAccountId, tranId, amount }: BankTransferRow): Promise<Outcome> {
+  /**
+   * Sends what moves money, or nothing when it took so long until here: for a token, or because this process stood still.
+   * Somebody may ask about it by now, and must not hear that there is nothing when there is something yet to come.
+   */
+  const inTime = async ({ createTime }: BankTransferRow, send: () => Promise<Outcome>): Promise<Outcome> =>
+    Date.now() - createTime.getTime() > sendMs ? NOT_REACHED : send();
+
+  async function draw(transfer: BankTransferRow): Promise<Outcome> {
+    const { accountId, bankAccountId, tranId, amount } = transfer;
     const { fintechUseNum, holderName } = await getBankAccount(db, bankAccountId);
     return tokens.withUserToken(accountId, (token) =>
-      banking.withdraw(token, {
-        tranId,
-        fintechUseNum,
-        amount,
-        time: new Date(),
-        purpose: "RC",
-        memberNumber: String(accountId),
-        memberName: holderName,
-        memberFintechUseNum: fintechUseNum,
-        printOurs: String(accountId),
-        printTheirs: PRINTED,
-      }),
+      inTime(transfer, () =>
+        banking.withdraw(token, {
+          tranId,
+          fintechUseNum,
+          amount,
+          time: new Date(),
+          purpose: "RC",
+          memberNumber: String(accountId),
+          memberName: holderName,
+          memberFintechUseNum: fintechUseNum,
+          printOurs: String(accountId),
+          printTheirs: PRINTED,
+        }),
+      ),
     );
   }
 
-  async function payOut({ accountId, bankAccountId, tranId, amount }: BankTransferRow): Promise<Outcome> {
+  async function payOut(transfer: BankTransferRow): Promise<Outcome> {
+    const { accountId, bankAccountId, tranId, amount } = transfer;
     const { id, fintechUseNum, bankCode, numberSealed, holderName } = await getBankAccount(db, bankAccountId);
     let to: DepositOrder["to"] = { fintechUseNum };
     if (fintechUseNum === "") {
@@ -91,15 +102,17 @@ export function openBankTransfers(app: Pick<App, "config" | "db" | "redis" | "la
       to = { bankCode, accountNumber, holderName };
     }
     return tokens.withInstitutionToken((token) =>
-      banking.deposit(token, {
-        tranId,
-        amount,
-        time: new Date(),
-        memberNumber: String(accountId),
-        printOurs: String(accountId),
-        printTheirs: PRINTED,
-        to,
-      }),
+      inTime(transfer, () =>
+        banking.deposit(token, {
+          tranId,
+          amount,
+          time: new Date(),
+          memberNumber: String(accountId),
+          printOurs: String(accountId),
+          printTheirs: PRINTED,
+          to,
+        }),
+      ),
     );
   }
 
@@ -213,6 +226,5 @@ const CONSENT_OVER = nothingDone("CONSENT", "the consent to this bank account is
 const UNLINKED = nothingDone("UNLINKED", "the bank account is not linked any more; nothing was done");
 const UNREADABLE = nothingDone("UNREADABLE", "the number of this bank account is not known any more; link it again");
 const LOST = nothingDone("ABSENT", "the request did not reach the bank, and nothing was done; try again");
-
 /** What people see in the books of their bank. */
 const PRINTED = "ChatPay";
