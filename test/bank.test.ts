@@ -275,6 +275,29 @@ test("B5: what waited so long for a token that it was taken for lost is not sent
   expect([await balanceOf(alice), await atBank(alice.bank)]).toEqual([10_000n, 90_000n]);
 });
 
+test("B5: an answer that was long on its way says what was so when it was asked for", async () => {
+  const alice = await newcomer({ balance: 100_000n });
+  const owner = { accountId: alice.accountId, walletId: BigInt(alice.walletId) };
+  const { lane, bankTransfers, config } = server.app;
+  const rules = {
+    tiers: config.tiers,
+    institutionCode: config.banking?.institutionCode ?? "",
+    silenceMs: 60_000,
+  };
+  const order = { idempotencyKey: randomUUID(), bankAccountId: BigInt(alice.bank.bankAccount.id), amount: 4_000n };
+  const { value: intended } = await lane.submit(intendTopUp(rules, owner, order));
+  await server.kftc.script({ call: "result", kind: "delay", at: "after", ms: TIMEOUT_MS / 2 });
+
+  const inquired = bankTransfers?.inquire(intended);
+  const now = Date.now.bind(Date);
+  const clock = vi.spyOn(Date, "now").mockImplementation(() => now() + 5_000);
+  const { state } = (await inquired) ?? {};
+  clock.mockRestore();
+
+  expect(state).toBe(BankTransfer_State.UNKNOWN);
+  expect(await ended(alice, String(intended.id))).toMatchObject({ state: BankTransfer_State.FAILED });
+});
+
 test("W3: while a withdrawal is not known to have ended its money is set aside, also when the wallet is frozen", async () => {
   const alice = await newcomer({ balance: 100_000n });
   await topUp(alice, alice.bank, 10_000n);

@@ -183,6 +183,7 @@ export function openBankTransfers(app: Pick<App, "config" | "db" | "redis" | "la
       const { kind, tranId, tranDate, amount, createTime } = transfer;
       const nextDate = seoulDay(new Date(createTime.getTime() + MIDNIGHT_MS));
       const dates = nextDate === tranDate ? [tranDate] : [tranDate, nextDate];
+      const askedMs = Date.now();
       let outcome: Outcome | { is: "absent" } = { is: "absent" };
       for (const date of dates) {
         outcome = await tokens
@@ -202,8 +203,8 @@ export function openBankTransfers(app: Pick<App, "config" | "db" | "redis" | "la
         if (outcome.is !== "absent") break;
       }
       if (outcome.is !== "absent") return conclude(transfer, outcome);
-      // It may be on its way to the centre still.
-      const isLost = Date.now() - createTime.getTime() > Math.max(settings.absentMs, rules.silenceMs);
+      // It may have been on its way to the centre still.
+      const isLost = askedMs - createTime.getTime() > Math.max(settings.absentMs, rules.silenceMs);
       return conclude(transfer, isLost ? LOST : { is: "unknown", why: "absent" });
     },
 
