@@ -384,6 +384,28 @@ test("W4: twenty repeats of one debit draw once", async () => {
   expect([await balanceOf(alice), await balanceOf(bob), await atBank(alice.bank)]).toEqual([0n, 9_000n, 91_000n]);
 });
 
+test.for([9_000n, 3_000_000n])(
+  "W4: whoever repeats a debit of %d won just when it is done does not draw once more, and is not refused",
+  { timeout: 60_000 },
+  async (amount) => {
+    const alice = await newcomer({ balance: 10_000_000n, automaticTopUp: true });
+    const bob = await openWallet(server);
+    const key = randomUUID();
+    const repeats: Promise<unknown>[] = [];
+    let isDone = false;
+
+    const first = send(alice, bob, amount, key).finally(() => (isDone = true));
+    while (!isDone) {
+      repeats.push(send(alice, bob, amount, key));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await Promise.all([first, ...repeats]);
+
+    expect([await balanceOf(alice), await balanceOf(bob)]).toEqual([0n, amount]);
+    expect(await atBank(alice.bank)).toBe(10_000_000n - amount);
+  },
+);
+
 test("W4: when the caller's time is over before the bank has said, the key finds the outcome", {
   timeout: 30_000,
 }, async () => {

@@ -3,11 +3,12 @@ import { Reason } from "../../gen/chatpay/error/v1/error_pb.ts";
 import type { App } from "../app.ts";
 import type { BankTransferRow } from "../db/schema.ts";
 import { reasonOf } from "../errors.ts";
+import { ONCE } from "../ledger/books.ts";
 import type { Command, Result, Settled } from "../ledger/command.ts";
 import type { Call } from "../ledger/lane.ts";
 import { intendDraw, type Owner, settle } from "./commands.ts";
-import { findPrimary } from "./queries.ts";
-import { type BankTransfers, declinedOf } from "./transfers.ts";
+import { findPrimary, isAnyThere } from "./queries.ts";
+import { type BankTransfers, declinedOf, NOT_NEEDED } from "./transfers.ts";
 
 /** Draws for one call, when what was drawn is gone before its debit gets there. */
 const DRAWS_MAX = 3;
@@ -28,6 +29,15 @@ export function openFunding(
   { config, db, lane }: Pick<App, "config" | "db" | "lane">,
   transfers: BankTransfers | undefined,
 ) {
+  /** Whether somebody who repeats them was faster since they were found short. Debits of one call are of one kind. */
+  async function isAnyDone(debits: Debit<unknown>[]): Promise<boolean> {
+    const onces = debits.flatMap(({ command: { once } }) => once ?? []);
+    const [first] = onces;
+    if (!first) return false;
+    const keys = onces.map(({ key }) => key);
+    return isAnyThere(db, ONCE[first.by], keys);
+  }
+
   /**
    * Draws what is missing. The answer is the command that settles the draw, to be committed with the debit; or nothing,
    * when the money is there. Throws DRAW_LIMIT_EXCEEDED, BANK_DECLINED, and DEADLINE_EXCEEDED when the bank has not said
@@ -35,15 +45,21 @@ export function openFunding(
    */
   async function draw(
     payer: Owner,
-    { amount, key }: Pick<Debit<unknown>, "amount" | "key">,
+    debits: Debit<unknown>[],
     untilMs: number,
   ): Promise<{ settling?: Command<BankTransferRow> } | undefined> {
+    const [first] = debits;
     const primary = transfers && (await findPrimary(db, payer.accountId));
-    if (!primary) return undefined;
-    const short = { amount, key, bankAccountId: primary.id };
+    if (!primary || !first) return undefined;
+    const amount = debits.reduce((sum, debit) => sum + debit.amount, 0n);
+    const short = { amount, key: first.key, bankAccountId: primary.id };
     const { value: begun, replayed } = await lane.submit(intendDraw(transfers.rules, payer, short));
     if (!begun) return {};
     if (!replayed) {
+      if (await isAnyDone(debits)) {
+        await transfers.conclude(begun, NOT_NEEDED);
+        return {};
+      }
       const outcome = await transfers.ask(begun);
       if (outcome.is === "approved") return { settling: settle(begun, outcome) };
       await transfers.conclude(begun, outcome);
@@ -78,19 +94,28 @@ export function openFunding(
         const debit = debits[i];
         return debit && !outcome.result && (atomic || isShort(outcome)) ? [{ debit, i }] : [];
       });
-      const amount = again.reduce((sum, { debit }) => sum + debit.amount, 0n);
-      const [first] = again;
-      if (!first) return;
+      if (again.length === 0) return;
+      const commands = again.map(({ debit }) => debit.command);
+      const together = atomic || commands.length === 1;
       try {
-        const drawn = await draw(payer, { amount, key: first.debit.key }, untilMs);
+        const drawn = await draw(
+          payer,
+          again.map(({ debit }) => debit),
+          untilMs,
+        );
         if (!drawn) return;
-        const commands = again.map(({ debit }) => debit.command);
-        const results = await runWith(drawn.settling, commands, atomic || commands.length === 1);
+        const results = await runWith(drawn.settling, commands, together);
         again.forEach(({ i }, n) => {
           outcomes[i] = results[n] as Settled<T>;
         });
       } catch (error) {
-        for (const { i } of again) if (isShort(outcomes[i])) outcomes[i] = { error };
+        // Nobody is refused what somebody who repeats it has done meanwhile.
+        const results = await runWith(undefined, commands, together);
+        again.forEach(({ i }, n) => {
+          const { [n]: outcome } = results;
+          if (outcome?.result) outcomes[i] = outcome;
+          else if (isShort(outcomes[i])) outcomes[i] = { error };
+        });
         return;
       }
     }

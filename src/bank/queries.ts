@@ -328,6 +328,17 @@ export const findPrimary = (db: Db, accountId: bigint): Promise<Pick<BankAccount
     .where("canDraw", "=", 1)
     .executeTakeFirst();
 
+/** Whether one of these keys has made a row, in the column of a table. */
+export async function isAnyThere(
+  db: Db,
+  [table, column]: readonly [table: string, column: string],
+  keys: Buffer[],
+): Promise<boolean> {
+  const { rows } = await sql`
+    select 1 from ${sql.table(table)} where ${sql.ref(column)} in (${sql.join(keys)}) limit 1`.execute(db);
+  return rows.length > 0;
+}
+
 /** The account to which somebody who leaves is paid out, if there is one. */
 export const findPayee = (db: Db, accountId: bigint): Promise<Pick<BankAccountRow, "id"> | undefined> =>
   db.selectFrom("bankAccount").select("id").where("primaryOf", "=", accountId).executeTakeFirst();

@@ -227,5 +227,8 @@ const CONSENT_OVER = nothingDone("CONSENT", "the consent to this bank account is
 const UNLINKED = nothingDone("UNLINKED", "the bank account is not linked any more; nothing was done");
 const UNREADABLE = nothingDone("UNREADABLE", "the number of this bank account is not known any more; link it again");
 const LOST = nothingDone("ABSENT", "the request did not reach the bank, and nothing was done; try again");
+/** Of a draw whose debit had been done by then. */
+export const NOT_NEEDED = nothingDone("NOT_NEEDED", "the money was not needed any more, and nothing was done");
+
 /** What people see in the books of their bank. */
 const PRINTED = "ChatPay";
