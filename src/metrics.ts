@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import type { Waiting } from "./db/leases.ts";
 
 /** What the process tells Prometheus of the ledger; the RPC layer adds its own to the registry. */
 export type Metrics = ReturnType<typeof createMetrics>;
@@ -106,6 +107,29 @@ export function createMetrics() {
             oldest.set({ job: name }, oldestMs / 1_000);
           });
           await Promise.race([Promise.allSettled(measured), late]);
+        },
+      });
+    },
+    /** What banks have not decided is in the database, so each process tells the same of it. */
+    watchBankTransfers(measure: () => Promise<Waiting>) {
+      const oldest = new Gauge({
+        name: "chatpay_bank_transfers_open_oldest_seconds",
+        help: "How long ago the first bank transfer began of which nobody knows yet what became of it.",
+        registers,
+      });
+      new Gauge({
+        name: "chatpay_bank_transfers_open",
+        help: "Bank transfers of which nobody knows yet what became of them, up to a thousand.",
+        registers,
+        async collect() {
+          // While the database does not say, nothing is better than what was.
+          this.reset();
+          oldest.reset();
+          const late = new Promise<void>((resolve) => setTimeout(resolve, MEASURE_MS).unref());
+          const open = await Promise.race([measure().catch(() => undefined), late]);
+          if (!open) return;
+          this.set(open.count);
+          oldest.set(open.oldestMs / 1_000);
         },
       });
     },

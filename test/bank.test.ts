@@ -226,6 +226,20 @@ test.concurrent.each(FAULTS)(
   },
 );
 
+test("B5: how many transfers no bank has decided is told to Prometheus", { timeout: 60_000 }, async () => {
+  const alice = await newcomer({ balance: 100_000n });
+  const { number: accountNumber } = alice.bank.where;
+  const metrics = () => server.app.metrics.registry.metrics();
+  await server.kftc.script({ kind: "processing", inquiries: 2, call: "withdraw", accountNumber });
+
+  const { bankTransfer } = await topUp(alice, alice.bank, 10_000n);
+  expect(await metrics()).toMatch(/^chatpay_bank_transfers_open [1-9]/m);
+  expect(await metrics()).toMatch(/^chatpay_bank_transfers_open_oldest_seconds \d/m);
+
+  await ended(alice, bankTransfer?.id ?? "");
+  await vi.waitFor(async () => expect(await metrics()).toMatch(/^chatpay_bank_transfers_open 0$/m), PATIENCE);
+});
+
 test("B5: what was intended by a process that died is asked about, and ends", { timeout: 30_000 }, async () => {
   const alice = await newcomer({ balance: 100_000n });
   await topUp(alice, alice.bank, 10_000n);

@@ -407,6 +407,17 @@ export async function putOffUnknown(db: Db, { id, leaseOwner }: BankTransferRow,
 
 export const measureUnknown = (db: Db) => measureDue(db, UNKNOWN);
 
+/** More need not be counted to know that banks are in trouble. */
+const OPEN_MAX = 1_000;
+
+/** The bank transfers that no bank has decided yet, and how long ago the first of them began. */
+export async function measureOpen(db: Db): Promise<Waiting> {
+  const { rows } = await sql<{ count: bigint; oldestMs: bigint | null }>`
+    select count(*) as count, timestampdiff(microsecond, min(create_time), current_timestamp(3)) div 1000 as oldest_ms
+    from (select create_time from bank_transfer where due_time is not null limit ${OPEN_MAX}) open`.execute(db);
+  return { count: Number(rows[0]?.count ?? 0), oldestMs: Number(rows[0]?.oldestMs ?? 0) };
+}
+
 /** What VerifyBooks expects of bank transfers: those that succeeded made one posting each. */
 export const bankTransferPostings: PostingSource = {
   cause: Entry_Cause.BANK_TRANSFER,

@@ -21,7 +21,7 @@ import {
   settle,
 } from "./commands.ts";
 import { BankingError, type Declined, type DepositOrder, NOT_SENT, type Outcome } from "./openbanking/contract.ts";
-import { findBankTransfer, findBankTransferByKey, getBankAccount, setUnknown } from "./queries.ts";
+import { findBankTransfer, findBankTransferByKey, getBankAccount, measureOpen, setUnknown } from "./queries.ts";
 import { contexts } from "./vault.ts";
 
 /** What the bank did not say is asked so soon; then with pauses that grow, see jobs.ts. */
@@ -39,6 +39,7 @@ export function openBankTransfers(app: Pick<App, "config" | "db" | "redis" | "la
   const { config, db, lane, log, metrics } = app;
   const { settings, banking, tokens, vault } = bank;
   const pins = openPins(app);
+  metrics.watchBankTransfers(() => measureOpen(db));
   /** Nothing that moves money is sent so long after it was intended. */
   const sendMs = 2 * settings.timeoutMs;
   const rules: Rules = {
