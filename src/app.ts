@@ -17,6 +17,7 @@ import { endRequestsOf } from "./request/leaving.ts";
 import { openRevocations, type Revocations } from "./revocations.ts";
 import { plainError } from "./rpc/observe.ts";
 import { openRates, type Rates } from "./rpc/rate.ts";
+import { cancelScheduledOf } from "./schedule/leaving.ts";
 import { openTexter } from "./sms.ts";
 
 /** What the parts of the program share. */
@@ -104,7 +105,10 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
     bankTransfers,
     funding,
     payOut,
-    endPending: (accountId) => endRequestsOf({ db, lane }, accountId),
+    async endPending(accountId) {
+      await cancelScheduledOf({ db, lane }, accountId);
+      await endRequestsOf({ db, lane }, accountId);
+    },
     runner,
     newId: ids.newId,
     async close() {

@@ -236,6 +236,20 @@ export const moneyRequestEnded = (requestId: bigint, state: string) =>
     state,
   });
 
+// Scheduled transfers
+
+export const scheduledTransferNotFound = (id: bigint | string) =>
+  refusal(Code.NotFound, Reason.SCHEDULED_TRANSFER_NOT_FOUND, "no such scheduled transfer", {
+    scheduled_transfer_id: id,
+  });
+
+/** `state` is how it ended, as the proto writes it, or STARTED. */
+export const scheduledTransferEnded = (id: bigint, state: string) =>
+  refusal(Code.FailedPrecondition, Reason.SCHEDULED_TRANSFER_ENDED, "the scheduled transfer has started or ended", {
+    scheduled_transfer_id: id,
+    state,
+  });
+
 // Payments
 
 export const partnerNotFound = (partnerId: bigint | string) =>

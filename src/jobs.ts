@@ -4,6 +4,7 @@ import { auditJobs } from "./audit/jobs.ts";
 import { bankJobs } from "./bank/jobs.ts";
 import type { Job } from "./job/runner.ts";
 import { requestJobs } from "./request/jobs.ts";
+import { scheduleJobs } from "./schedule/jobs.ts";
 
 /** The table of contents of what a server with the role `worker` does in the background. */
 export const jobs = (app: App): Job[] => [
@@ -11,4 +12,5 @@ export const jobs = (app: App): Job[] => [
   ...auditJobs(app),
   ...bankJobs(app),
   ...requestJobs(app),
+  ...scheduleJobs(app),
 ];

@@ -5,6 +5,7 @@ import { KeyService } from "../gen/chatpay/key/v1/key_pb.ts";
 import { LedgerService } from "../gen/chatpay/ledger/v1/ledger_pb.ts";
 import { PaymentService } from "../gen/chatpay/payment/v1/payment_pb.ts";
 import { RequestService } from "../gen/chatpay/transfer/v1/request_pb.ts";
+import { ScheduleService } from "../gen/chatpay/transfer/v1/schedule_pb.ts";
 import { TransferService } from "../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { WalletService } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { accountService } from "./account/service.ts";
@@ -17,6 +18,7 @@ import { ledgerService } from "./ledger/service.ts";
 import { paymentService } from "./payment/service.ts";
 import { requestService } from "./request/service.ts";
 import { type Route, route } from "./rpc/route.ts";
+import { scheduleService } from "./schedule/service.ts";
 import { postingSources } from "./sources.ts";
 import { transferService } from "./transfer/service.ts";
 import { walletService } from "./wallet/service.ts";
@@ -33,6 +35,7 @@ const SERVICES: Record<Role, (app: App) => Route[]> = {
     route(BankService, bankService(app)),
     route(TransferService, transferService(app)),
     route(RequestService, requestService(app)),
+    route(ScheduleService, scheduleService(app)),
     route(PaymentService, paymentService(app)),
     route(LedgerService, ledgerService(app, postingSources)),
   ],

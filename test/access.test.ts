@@ -258,6 +258,31 @@ const RPCS: Record<string, Row> = {
     frozen: "OK",
   },
 
+  "ScheduleService/ScheduleTransfer": {
+    may: { person: INVALID, service: INVALID },
+    scope: "TRANSFERS_WRITE",
+    good: () => scheduling(friend.walletId),
+    frozen: "OK",
+  },
+  "ScheduleService/CancelScheduledTransfer": {
+    may: { person: INVALID, service: INVALID },
+    scope: "TRANSFERS_WRITE",
+    good: async (me) => ({ scheduledTransferId: await schedule(me) }),
+    frozen: "OK",
+  },
+  "ScheduleService/GetScheduledTransfer": {
+    may: { person: INVALID, service: INVALID, operator: INVALID },
+    scope: "TRANSFERS_READ",
+    good: async (me) => ({ scheduledTransferId: await schedule(me) }),
+    frozen: "OK",
+  },
+  "ScheduleService/ListScheduledTransfers": {
+    may: { person: "OK", service: "OK" },
+    scope: "TRANSFERS_READ",
+    good: () => ({}),
+    frozen: "OK",
+  },
+
   "PaymentService/ApprovePayment": {
     may: { person: INVALID, service: INVALID },
     scope: "PAYMENTS_WRITE",
@@ -497,6 +522,21 @@ const IDS: Record<string, IdRow> = {
     request: (requestId) => ({ requestId }),
     foreign: "moneyRequest",
   },
+  "ScheduleService/ScheduleTransfer": {
+    fields: ["recipient_wallet_id"],
+    request: (recipientWalletId) => scheduling(recipientWalletId),
+    foreign: "systemWallet",
+  },
+  "ScheduleService/CancelScheduledTransfer": {
+    fields: ["scheduled_transfer_id"],
+    request: (scheduledTransferId) => ({ scheduledTransferId }),
+    foreign: "scheduledTransfer",
+  },
+  "ScheduleService/GetScheduledTransfer": {
+    fields: ["scheduled_transfer_id"],
+    request: (scheduledTransferId) => ({ scheduledTransferId }),
+    foreign: "scheduledTransfer",
+  },
   // Partners are there to be paid; an account is none.
   "PaymentService/ApprovePayment": {
     fields: ["partner_id"],
@@ -568,6 +608,7 @@ interface Foreign {
   savingsWallet: string;
   transfer: string;
   moneyRequest: string;
+  scheduledTransfer: string;
   payment: string;
   partner: string;
   key: string;
@@ -604,6 +645,7 @@ beforeAll(async () => {
     savingsWallet: await openSavings(stranger),
     transfer: transfer?.id ?? "",
     moneyRequest: await askFor(stranger, friend),
+    scheduledTransfer: await schedule(stranger),
     payment: payment?.id ?? "",
     partner: theirShop.partnerId,
     key: theirKeys[0]?.id ?? "",
@@ -709,6 +751,18 @@ const asking = (payerWalletId: string) => ({ idempotencyKey: randomUUID(), parts
 async function askFor(from: Person, payer: Person): Promise<string> {
   const { request } = await from.requests.createRequest(asking(payer.walletId));
   return request?.id ?? "";
+}
+
+const scheduling = (recipientWalletId: string) => ({
+  idempotencyKey: randomUUID(),
+  recipientWalletId,
+  amount: 1n,
+  transferTime: { seconds: BigInt(Math.floor(Date.now() / 1_000) + 3_600) },
+});
+
+async function schedule(from: Person): Promise<string> {
+  const { scheduledTransfer } = await from.schedules.scheduleTransfer(scheduling(friend.walletId));
+  return scheduledTransfer?.id ?? "";
 }
 
 const saving = (savingsWalletId: string) => ({ idempotencyKey: randomUUID(), savingsWalletId, amount: 1n });

@@ -71,6 +71,7 @@ function at<T>({ allowances, balance }: Store, now: Date, decide: (books: Books)
     bankTransfer: new Map(),
     moneyRequest: new Map(),
     moneyRequestPart: new Map(),
+    scheduledTransfer: new Map(),
   };
   const open = openBooks(1n, now, () => 1n, locked);
   try {

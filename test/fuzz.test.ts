@@ -84,6 +84,10 @@ beforeAll(async () => {
     const parts = [{ payerWalletId: one.walletId, amount: 5n }];
     const { request } = await victim.requests.createRequest({ idempotencyKey: randomUUID(), parts });
     world.ids.push(request?.id ?? "");
+    const transferTime = { seconds: BigInt(Math.floor(Date.now() / 1_000) + 3_600) };
+    const later = { idempotencyKey: randomUUID(), recipientWalletId: victim.walletId, amount: 5n, transferTime };
+    const { scheduledTransfer } = await one.schedules.scheduleTransfer(later);
+    world.ids.push(scheduledTransfer?.id ?? "");
   }
   world.emails.push(bait.email, "no address", "a@b");
   world.pageTokens.push(nextPageToken);

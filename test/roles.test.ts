@@ -75,6 +75,7 @@ test("O7: a server serves the services of its roles, and all of them if none is 
     "LedgerService",
     "PaymentService",
     "RequestService",
+    "ScheduleService",
     "TransferService",
     "WalletService",
   ]);

@@ -8,6 +8,7 @@ import * as jobs from "./migrations/0005_jobs.ts";
 import * as bank from "./migrations/0006_bank.ts";
 import * as linkEvents from "./migrations/0007_link_events.ts";
 import * as requests from "./migrations/0009_requests.ts";
+import * as schedules from "./migrations/0010_schedules.ts";
 
 /** In the order in which they are applied. Appended, never edited. */
 const migrations: Record<string, Migration> = {
@@ -19,6 +20,7 @@ const migrations: Record<string, Migration> = {
   "0006_bank": bank,
   "0007_link_events": linkEvents,
   "0009_requests": requests,
+  "0010_schedules": schedules,
 };
 
 /** Brings the tables up to date; the names of what was applied now. Several processes may try at once. */

@@ -270,6 +270,8 @@ export const tables = {
     updateTime: time,
     /** Requests for money that are open. */
     requests: number,
+    /** Transfers that are scheduled. */
+    scheduled: number,
   },
   /** What is known of a savings wallet besides its money. */
   savings: {
@@ -456,6 +458,34 @@ export const tables = {
     remindTime: optional(time),
     updateTime: time,
   },
+  /** Money that is sent at a time to come. */
+  scheduledTransfer: {
+    id: bigint,
+    accountId: bigint,
+    senderWalletId: bigint,
+    recipientWalletId: bigint,
+    amount: bigint,
+    currency: text,
+    memo: text,
+    /** ScheduledTransfer_State of the proto. */
+    state: number,
+    transferTime: time,
+    /** The transfer that was made. */
+    transferId: optional(bigint),
+    /** Reason of the proto, and the words; 0 and empty unless it failed. */
+    failureReason: number,
+    failureMessage: text,
+    /** The API key of the chat server that acted, if one did. */
+    apiKeyId: optional(bigint),
+    idempotencyKey: bytes,
+    createTime: time,
+    updateTime: time,
+    /** When it is sent, or tried again; none when it has ended. */
+    dueTime: optional(time),
+    tries: number,
+    leaseOwner: text,
+    leaseUntil: optional(time),
+  },
   /** The numbers that keep ids of different processes apart; see id.ts. */
   processSlot: {
     slot: number,
@@ -497,6 +527,7 @@ export type BankGrantRow = Row<"bankGrant">;
 export type BankTransferRow = Row<"bankTransfer">;
 export type MoneyRequestRow = Row<"moneyRequest">;
 export type MoneyRequestPartRow = Row<"moneyRequestPart">;
+export type ScheduledTransferRow = Row<"scheduledTransfer">;
 
 /** The wallet on the other side of money that came from or went to a bank. */
 export const BANK_CLEARING = 1n;

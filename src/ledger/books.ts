@@ -25,6 +25,7 @@ export const LOCK_ORDER = [
   "bankTransfer",
   "moneyRequest",
   "moneyRequestPart",
+  "scheduledTransfer",
 ] as const satisfies TableName[];
 export type LockedTable = (typeof LOCK_ORDER)[number];
 
@@ -45,6 +46,7 @@ export const ONCE = {
   bankTransfer: ["bankTransfer", "idempotencyKey"],
   bankDraw: ["bankTransfer", "drawKey"],
   moneyRequest: ["moneyRequest", "idempotencyKey"],
+  scheduledTransfer: ["scheduledTransfer", "idempotencyKey"],
 } as const satisfies Record<string, [TableName, string]>;
 export type OnceIndex = keyof typeof ONCE;
 export type OnceTable = (typeof ONCE)[OnceIndex][0];

@@ -120,7 +120,17 @@ const COLUMNS: { [T in LockedTable]: { fixed: ColumnOf<T>[]; changing: ColumnOf<
   hold: { fixed: ["id", "walletId", "amount", "cause", "causeId", "expireTime"], changing: ["remaining"] },
   allowance: {
     fixed: ["id"],
-    changing: ["tier", "day", "drawn", "sent", "sentToStrangers", "bankTransfers", "updateTime", "requests"],
+    changing: [
+      "tier",
+      "day",
+      "drawn",
+      "sent",
+      "sentToStrangers",
+      "bankTransfers",
+      "updateTime",
+      "requests",
+      "scheduled",
+    ],
   },
   bankAccount: {
     fixed: [
@@ -186,6 +196,21 @@ const COLUMNS: { [T in LockedTable]: { fixed: ColumnOf<T>[]; changing: ColumnOf<
   moneyRequestPart: {
     fixed: ["id", "requestId", "payerAccountId", "payerWalletId", "amount"],
     changing: ["state", "transferId", "remindTime", "updateTime"],
+  },
+  scheduledTransfer: {
+    fixed: [
+      "id",
+      "accountId",
+      "senderWalletId",
+      "recipientWalletId",
+      "amount",
+      "currency",
+      "memo",
+      "transferTime",
+      "idempotencyKey",
+      "createTime",
+    ],
+    changing: ["state", "transferId", "failureReason", "failureMessage", "updateTime", "dueTime"],
   },
 };
 

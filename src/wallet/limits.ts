@@ -140,6 +140,23 @@ export function endCountedRequest(books: Books, walletId: bigint) {
   change(books, walletId, { requests: requests - 1 });
 }
 
+/** Transfers of a person that are scheduled at a time. */
+const SCHEDULED_MAX = 100;
+
+/** Counts a transfer as scheduled. Throws TOO_MANY. */
+export function countScheduled(books: Books, walletId: bigint) {
+  const { row } = openAllowance(books, walletId);
+  if (row.scheduled >= SCHEDULED_MAX) throw tooMany("scheduled transfers", SCHEDULED_MAX);
+  change(books, walletId, { scheduled: row.scheduled + 1 });
+}
+
+/** A transfer is not scheduled any more, however it ended. */
+export function endCountedScheduled(books: Books, walletId: bigint) {
+  const { scheduled } = allowanceOf(books, walletId);
+  if (scheduled === 0) throw new Error(`wallet ${walletId} has no scheduled transfer`);
+  change(books, walletId, { scheduled: scheduled - 1 });
+}
+
 export interface Sent {
   senderWalletId: bigint;
   amount: bigint;
@@ -186,6 +203,7 @@ export function openAllowance(books: Books, walletId: bigint): { row: AllowanceR
       bankTransfers: 0,
       updateTime: books.now,
       requests: 0,
+      scheduled: 0,
     });
   const { day, drawn, sent, sentToStrangers } = countsOf(row, books.now);
   return { row, counts: { day, drawn, sent, sentToStrangers } };

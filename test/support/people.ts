@@ -3,6 +3,7 @@ import { AccountService, CodePurpose } from "../../gen/chatpay/account/v1/accoun
 import { BankService } from "../../gen/chatpay/bank/v1/bank_pb.ts";
 import { PaymentService } from "../../gen/chatpay/payment/v1/payment_pb.ts";
 import { RequestService } from "../../gen/chatpay/transfer/v1/request_pb.ts";
+import { ScheduleService } from "../../gen/chatpay/transfer/v1/schedule_pb.ts";
 import { TransferService } from "../../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { WalletService } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { unpackEvents } from "../../src/ledger/queries.ts";
@@ -23,6 +24,7 @@ const personOf = (server: TestServer, accountId: bigint, walletId: bigint, crede
   wallets: server.client(WalletService, credential, door),
   transfers: server.client(TransferService, credential, door),
   requests: server.client(RequestService, credential, door),
+  schedules: server.client(ScheduleService, credential, door),
   payments: server.client(PaymentService, credential, door),
   banks: server.client(BankService, credential, door),
 });

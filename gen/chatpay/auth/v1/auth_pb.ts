@@ -158,14 +158,14 @@ export const Scope = {
   WALLETS_WRITE: 5,
 
   /**
-   * Read transfers, and requests for money.
+   * Read transfers, scheduled ones too, and requests for money.
    *
    * @generated from enum value: SCOPE_TRANSFERS_READ = 6;
    */
   TRANSFERS_READ: 6,
 
   /**
-   * Send money, and ask for it.
+   * Send money, now or at a time, and ask for it.
    *
    * @generated from enum value: SCOPE_TRANSFERS_WRITE = 7;
    */
