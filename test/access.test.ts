@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import type { DescMessage, DescMethod } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
 import { codeFromString } from "@connectrpc/connect/protocol-connect";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { AccountService, CodePurpose } from "../gen/chatpay/account/v1/account_pb.ts";
 import { CallerKind, Scope, ScopeSchema } from "../gen/chatpay/auth/v1/auth_pb.ts";
 import { BankService } from "../gen/chatpay/bank/v1/bank_pb.ts";
@@ -18,6 +18,9 @@ import { addCitizen, consentTo, linkBank, seoulDate } from "./support/banks.ts";
 import { balanceOf, openPartner, openWallet, type Person } from "./support/people.ts";
 import { call, DOORS, everyRpc, nameOf, outcomeOf } from "./support/rpcs.ts";
 import { type Credential, type Door, startServer } from "./support/server.ts";
+
+// Each test calls every RPC, some of them for many callers.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 120_000 });
 
 type Kind = "person" | "service" | "partner" | "operator";
 
@@ -897,7 +900,7 @@ test.each(DOORS)("a key with scopes gets in with the one of the table, and with 
   }
 });
 
-test.each(DOORS)("whose wallet is frozen does not pay, and does all else: %s", { timeout: 60_000 }, async (door) => {
+test.each(DOORS)("whose wallet is frozen does not pay, and does all else: %s", async (door) => {
   const freezer = server.client(WalletService, { bearer: server.keys.operator });
   for (const rpc of rpcs) {
     const { may = {}, good, frozen } = RPCS[nameOf(rpc)] ?? {};
