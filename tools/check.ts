@@ -20,7 +20,7 @@ const checks = {
   "contract format": "buf format --diff --exit-code proto && buf format --diff --exit-code test/support/proto",
   ...(existsSync(join(root, released)) && { "contract compatible": `buf breaking --against ${released}` }),
   format: "biome format",
-  types: "tsc -p .",
+  types: "tsc -p . && tsc -p examples/wallet/page",
   lint: "oxlint",
   "dead code": "knip",
 };

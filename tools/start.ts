@@ -28,6 +28,7 @@ const PORTS = {
   SANDBOX_MAIL_PORT: 8025,
   SANDBOX_SMS_PORT: 8026,
   SANDBOX_KFTC_PORT: 8027,
+  EXAMPLE_WALLET_PORT: 8028,
 };
 type Ports = typeof PORTS;
 
@@ -72,6 +73,8 @@ async function start() {
     ...smsSettings(`http://127.0.0.1:${ports.SANDBOX_SMS_PORT}`),
     ...kftcSettings(`http://127.0.0.1:${ports.SANDBOX_KFTC_PORT}`),
     SANDBOX_KFTC_FILE: join(DATA, "kftc.db"),
+    // People come back from their consent to the page of the wallet.
+    CHATPAY_OPENBANKING_REDIRECT_URL: `http://localhost:${ports.EXAMPLE_WALLET_PORT}/linked`,
     ...(await secrets()),
     ...process.env,
     ...Object.fromEntries(Object.entries(ports).map(([name, port]) => [name, `${port}`])),
@@ -96,6 +99,15 @@ async function start() {
 
   const database = process.env.DATABASE_URL ?? "our own";
   const demo = await makeDemo({ file: join(DATA, "demo.json"), database, serverUrl, mailUrl, smsUrl, chatpay });
+  const page = {
+    EXAMPLE_CHATPAY_URL: serverUrl,
+    EXAMPLE_MAIL_URL: `http://localhost:${ports.SANDBOX_MAIL_PORT}`,
+    EXAMPLE_PARTNER_ID: demo.partner.id,
+  };
+  // The page is TypeScript that Node makes JavaScript of, and says each time that this is new.
+  const words = [process.execPath, "--disable-warning=ExperimentalWarning", "examples/wallet/server.ts"];
+  startChild("The page of the wallet", words, { ...env, ...page });
+  await untilAnswers(`http://127.0.0.1:${ports.EXAMPLE_WALLET_PORT}`);
   console.log(banner(demo, ports, services.databaseUrl, services.redisUrl, Date.now() - began));
 }
 
@@ -194,6 +206,7 @@ function banner(demo: Demo, ports: Ports, databaseUrl: string, redisUrl: string,
   return `
 ChatPay is up (${(tookMs / 1000).toFixed(1)} s). Ctrl-C stops all of it; the data stay in .local/data.
 
+  a wallet in the browser   http://localhost:${ports.EXAMPLE_WALLET_PORT}
   Connect, gRPC-Web, gRPC   http://localhost:${ports.CHATPAY_CONNECT_PORT}
   gRPC                      localhost:${ports.CHATPAY_GRPC_PORT}
   metrics, health           http://localhost:${ports.CHATPAY_INTERNAL_PORT}/metrics, /healthz
