@@ -67,7 +67,7 @@ export const testEnvironment = (databaseUrl: string, smtpPort: number): NodeJS.P
 export async function startServer(environment: NodeJS.ProcessEnv = {}) {
   const inbox = await startMailInbox({ smtpPort: 0, httpPort: 0 });
   const smsInbox = await startSmsInbox({ port: 0 });
-  const kftc = await startKftc({ port: 0 });
+  const kftc = await startKftc({ port: 0, redirectUrl: environment.CHATPAY_OPENBANKING_REDIRECT_URL });
   const databaseUrl = environment.DATABASE_URL ?? (await makeDatabase());
   const config = readConfig({
     ...testEnvironment(databaseUrl, inbox.smtpPort),
