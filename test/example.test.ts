@@ -1,5 +1,8 @@
 import { randomUUID } from "node:crypto";
+import { once } from "node:events";
 import { readFile } from "node:fs/promises";
+import { createServer, type IncomingHttpHeaders } from "node:http";
+import type { AddressInfo } from "node:net";
 import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect, onTestFinished, test, vi } from "vitest";
 import { startWallet } from "../examples/wallet/server.ts";
@@ -28,7 +31,6 @@ beforeAll(async () => {
   const port = await freePort();
   server = await startServer({
     CHATPAY_OPENBANKING_REDIRECT_URL: `http://localhost:${port}/linked`,
-    CHATPAY_TRUSTED_PROXIES: "127.0.0.1",
     CHATPAY_PIN_ABOVE: `${PIN_ABOVE}`,
   });
   shop = await openPartner(server);
@@ -507,19 +509,31 @@ test("people who read no Korean have it in English", async () => {
   await expectMoney(page, "1,234,000원");
 });
 
-test("the page's server passes on who calls, and gives out its own files only", async () => {
-  const { email, password, accounts } = await signUp(server);
+test("the page's server passes calls on, with the host and who called, and says so when nobody answers", async () => {
+  const heard: IncomingHttpHeaders[] = [];
+  const other = createServer(({ headers }, response) => {
+    heard.push(headers);
+    response.end("{}");
+  }).listen(0, "127.0.0.1");
+  await once(other, "listening");
+  const { port } = other.address() as AddressInfo;
+  const page = await startWallet({ port: 0, chatpayUrl: `http://127.0.0.1:${port}` });
+  onTestFinished(() => page.stop());
+  const call = () => fetch(`${page.url}/chatpay.some.v1.Rpc/Do`, { headers: { "x-forwarded-for": "203.0.113.7" } });
+
+  expect(await (await call()).text()).toBe("{}");
+  other.close();
+  other.closeAllConnections();
+  const unanswered = await call();
+
+  expect(heard).toMatchObject([{ host: new URL(page.url).host, "x-forwarded-for": "203.0.113.7, 127.0.0.1" }]);
+  expect(unanswered.status).toBe(503);
+  expect(await unanswered.json()).toMatchObject({ code: "unavailable" });
+});
+
+test("the page's server gives out the files of the page, and no others", async () => {
   const get = async (path: string) => (await fetch(`${wallet.url}${path}`)).status;
 
-  const { status } = await fetch(`${wallet.url}/chatpay.account.v1.AccountService/SignIn`, {
-    method: "POST",
-    headers: { "content-type": "application/json", "x-forwarded-for": "203.0.113.7" },
-    body: JSON.stringify({ email, password }),
-  });
-
-  expect(status).toBe(200);
-  const { sessions } = await accounts.listSessions({});
-  expect(sessions.map(({ ip }) => ip)).toEqual(["203.0.113.7", "127.0.0.1"]);
   for (const path of ["/", "/page/main.ts", "/lit-html/lit-html.js"]) expect(await get(path), path).toBe(200);
   for (const path of ["/server.ts", "/page/..%2fserver.ts", "/page/tsconfig.json", "/package.json"])
     expect(await get(path), path).toBe(404);
