@@ -90,6 +90,9 @@ const expectText = (page: Page, text: string) => page.getByText(text).first().wa
 const expectMoney = (page: Page, text: string) =>
   region(page, "쓸 수 있는 돈").getByText(text, { exact: true }).first().waitFor();
 
+/** Looks again until it is so. */
+const expectSoon = <T>(read: () => T) => expect.poll(read, { timeout: PATIENCE_MS });
+
 /** The statement as it is read, newest first: what it was, and how much. */
 async function statement(page: Page) {
   const lines = await region(page, "거래 내역").locator("li.line").all();
@@ -198,18 +201,16 @@ test("a new user links a bank on the consent page, moves money in every way, and
   await untilClosed(page);
   await expectMoney(page, "0원");
 
-  await expect
-    .poll(() => statement(page), { timeout: PATIENCE_MS })
-    .toEqual([
-      ["출금", "-7,700원"],
-      ["결제", "-16,800원"],
-      ["자동 충전", "+20,000원"],
-      ["저금통에서 꺼냄", "+2,000원"],
-      ["저금", "-5,000원"],
-      ["보낸 돈", "-72,500원"],
-      ["자동 충전", "+30,000원"],
-      ["충전", "+50,000원"],
-    ]);
+  await expectSoon(() => statement(page)).toEqual([
+    ["출금", "-7,700원"],
+    ["결제", "-16,800원"],
+    ["자동 충전", "+20,000원"],
+    ["저금통에서 꺼냄", "+2,000원"],
+    ["저금", "-5,000원"],
+    ["보낸 돈", "-72,500원"],
+    ["자동 충전", "+30,000원"],
+    ["충전", "+50,000원"],
+  ]);
   await region(page, "연결한 계좌").getByText("907,700원").waitFor();
   expect(await balanceOf(bob)).toBe(72_500n);
   expect(await balanceOf(shop)).toBe(16_800n);
@@ -345,11 +346,11 @@ test("a reload in the middle sends the same order again, and the money moves onc
   await press(page, "충전");
   await sheet(page).getByLabel("금액").fill("15000");
   await submit(page, "충전");
-  await expect.poll(() => booked(where.number), { timeout: PATIENCE_MS }).toHaveLength(1);
+  await expectSoon(() => booked(where.number)).toHaveLength(1);
   await page.reload();
 
   await expectMoney(page, "15,000원");
-  await expect.poll(() => page.evaluate("localStorage.getItem('chatpay.outbox')"), { timeout: PATIENCE_MS }).toBe("[]");
+  await expectSoon(() => page.evaluate("localStorage.getItem('chatpay.outbox')")).toBe("[]");
   expect(orders.length).toBeGreaterThan(1);
   expect(new Set(orders).size).toBe(1);
   expect(await booked(where.number)).toHaveLength(1);
@@ -480,9 +481,9 @@ test("the statement goes on page by page, and is a file as a whole", async () =>
   }
   const page = await comeIn(alice, { viewport: { width: 1280, height: 900 } });
 
-  await expect.poll(async () => (await statement(page)).length).toBe(10);
+  await expectSoon(async () => (await statement(page)).length).toBe(10);
   await press(page, "더 보기");
-  await expect.poll(() => statement(page)).toHaveLength(13);
+  await expectSoon(() => statement(page)).toHaveLength(13);
   await page.getByRole("button", { name: "더 보기" }).waitFor({ state: "detached" });
   const downloading = page.waitForEvent("download");
   await press(page, "CSV 받기");
@@ -545,6 +546,6 @@ async function secondCode(email: string): Promise<string> {
     const response = await fetch(`http://127.0.0.1:${server.inbox.httpPort}/mail?to=${email}`);
     return (await response.json()) as { text: string }[];
   };
-  await expect.poll(async () => (await mails()).length, { timeout: PATIENCE_MS }).toBe(2);
+  await expectSoon(async () => (await mails()).length).toBe(2);
   return /\b\d{6}\b/.exec((await mails())[0]?.text ?? "")?.[0] ?? "";
 }
