@@ -1161,8 +1161,6 @@ export const BankService: GenService<{
    * StartLink begins a consent: show the person the page at `consent_url`. KFTC sends them back to the
    * operator's redirect page with a `code` and the `state`; hand both to FinishLink.
    *
-   * Errors: UNAVAILABLE DEPENDENCY_UNAVAILABLE.
-   *
    * @generated from rpc chatpay.bank.v1.BankService.StartLink
    */
   startLink: {
@@ -1173,10 +1171,12 @@ export const BankService: GenService<{
   /**
    * FinishLink links all accounts that the person consented to. The `state` works once, for ten minutes, and
    * only for the session or API key that started. Accounts that are linked to the caller already take over
-   * what was consented to now; those linked to somebody else are left out and listed.
+   * what was consented to now; those linked to somebody else are left out and listed. While KFTC does not answer,
+   * the same `state` and `code` may be handed in again.
    *
-   * Errors: INVALID_ARGUMENT BANK_STATE_INVALID; FAILED_PRECONDITION BANK_CONSENT_REFUSED, BANK_PERSON_MISMATCH;
-   * UNAVAILABLE DEPENDENCY_UNAVAILABLE.
+   * Errors: INVALID_ARGUMENT BANK_STATE_INVALID; FAILED_PRECONDITION BANK_CONSENT_REFUSED, BANK_PERSON_MISMATCH,
+   * TOO_MANY when they would be more than 20, and none of them is linked; NOT_FOUND ACCOUNT_NOT_FOUND when the account
+   * is closing; UNAVAILABLE DEPENDENCY_UNAVAILABLE.
    *
    * @generated from rpc chatpay.bank.v1.BankService.FinishLink
    */
@@ -1188,10 +1188,11 @@ export const BankService: GenService<{
   /**
    * LinkByNumber links an account by its number, after the bank has said that it belongs to the person: the
    * holder's name must be the account's display name, and the birth date that of its identity. Money can be
-   * sent to such an account, but not drawn from it: that takes a consent.
+   * sent to such an account, but not drawn from it: that takes a consent. The bank is asked ten times a day at most.
    *
-   * Errors: FAILED_PRECONDITION IDENTITY_REQUIRED, BANK_PERSON_MISMATCH, BANK_REFUSED; ALREADY_EXISTS
-   * BANK_ACCOUNT_TAKEN; UNAVAILABLE DEPENDENCY_UNAVAILABLE.
+   * Errors: FAILED_PRECONDITION IDENTITY_REQUIRED, BANK_PERSON_MISMATCH, BANK_REFUSED with the bank's reason, TOO_MANY
+   * when there are 20 already; ALREADY_EXISTS BANK_ACCOUNT_TAKEN; RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS; NOT_FOUND
+   * ACCOUNT_NOT_FOUND when the account is closing; UNAVAILABLE DEPENDENCY_UNAVAILABLE.
    *
    * @generated from rpc chatpay.bank.v1.BankService.LinkByNumber
    */
@@ -1203,8 +1204,6 @@ export const BankService: GenService<{
   /**
    * ListBankAccounts returns the caller's linked accounts, oldest first. With `with_balances` all banks are
    * asked at the same time, for five seconds at most; a bank that does not answer spoils its own balance only.
-   *
-   * Errors: UNAVAILABLE DEPENDENCY_UNAVAILABLE.
    *
    * @generated from rpc chatpay.bank.v1.BankService.ListBankAccounts
    */
@@ -1242,7 +1241,7 @@ export const BankService: GenService<{
   /**
    * ListBankEntries is the bank's own statement of a linked account, newest first, as the bank tells it now.
    *
-   * Errors: NOT_FOUND BANK_ACCOUNT_NOT_FOUND; FAILED_PRECONDITION BANK_CONSENT_MISSING, BANK_REFUSED;
+   * Errors: NOT_FOUND BANK_ACCOUNT_NOT_FOUND; FAILED_PRECONDITION BANK_CONSENT_MISSING, BANK_REFUSED with the bank's reason;
    * INVALID_ARGUMENT REQUEST_INVALID, PAGE_TOKEN_INVALID; UNAVAILABLE DEPENDENCY_UNAVAILABLE.
    *
    * @generated from rpc chatpay.bank.v1.BankService.ListBankEntries
@@ -1260,8 +1259,7 @@ export const BankService: GenService<{
    *
    * Errors: NOT_FOUND BANK_ACCOUNT_NOT_FOUND; FAILED_PRECONDITION BANK_DECLINED with the bank's reason,
    * BANK_CONSENT_MISSING, DRAW_LIMIT_EXCEEDED, BALANCE_LIMIT_EXCEEDED, WALLET_CLOSED;
-   * INVALID_ARGUMENT IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_MISSING; OUT_OF_RANGE BALANCE_OVERFLOW; UNAVAILABLE
-   * DEPENDENCY_UNAVAILABLE.
+   * INVALID_ARGUMENT IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_MISSING; OUT_OF_RANGE BALANCE_OVERFLOW.
    *
    * @generated from rpc chatpay.bank.v1.BankService.TopUp
    */
@@ -1275,8 +1273,9 @@ export const BankService: GenService<{
    * leaves when the bank has taken it, and is the caller's again when the bank declines. What the bank has not
    * told yet stays set aside (STATE_UNKNOWN). Repeats are answered as those of TopUp.
    *
-   * Errors: those of TopUp but for the limits and the consent, and FAILED_PRECONDITION INSUFFICIENT_FUNDS,
-   * WALLET_FROZEN, PIN_REQUIRED, PIN_LOCKED; PERMISSION_DENIED PIN_WRONG.
+   * Errors: NOT_FOUND BANK_ACCOUNT_NOT_FOUND; FAILED_PRECONDITION BANK_DECLINED with the bank's reason,
+   * INSUFFICIENT_FUNDS, WALLET_FROZEN, WALLET_CLOSED, PIN_REQUIRED, PIN_LOCKED; PERMISSION_DENIED PIN_WRONG;
+   * INVALID_ARGUMENT IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_MISSING.
    *
    * @generated from rpc chatpay.bank.v1.BankService.Withdraw
    */
