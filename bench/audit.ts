@@ -1,7 +1,7 @@
 import { sql } from "kysely";
 import type { Db } from "../src/db/database.ts";
 import { verifyBooks } from "../src/ledger/verify.ts";
-import { postingSources } from "../src/sources.ts";
+import { sources } from "../src/sources.ts";
 import type { Arena } from "./arena.ts";
 import type { Outcome } from "./drive.ts";
 
@@ -55,7 +55,7 @@ async function countSince(db: Db, table: "transfer" | "posting", since: bigint):
 /** Checks all books and returns how long that took. Throws at the first difference. */
 export async function verifySeconds({ databaseUrl }: Arena): Promise<number> {
   const start = performance.now();
-  for await (const finding of verifyBooks(databaseUrl, postingSources)) {
+  for await (const finding of verifyBooks(databaseUrl, sources)) {
     if (finding.kind === "difference") throw new Error(`the books differ: ${finding.subject} ${finding.message}`);
   }
   return (performance.now() - start) / 1000;

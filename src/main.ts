@@ -22,7 +22,7 @@ import {
 import { KEY_KINDS, type KeyKind } from "./key/text.ts";
 import { verifyBooks } from "./ledger/verify.ts";
 import { openServer } from "./server.ts";
-import { postingSources } from "./sources.ts";
+import { sources } from "./sources.ts";
 
 /** The `chatpay` command. Exit codes: 0 done; 1 failed, or the books differ; 2 wrong use or configuration. */
 
@@ -196,7 +196,7 @@ async function serve(config: Config) {
 }
 
 async function verify(databaseUrl: string, json: boolean): Promise<boolean> {
-  for await (const finding of verifyBooks(databaseUrl, postingSources)) {
+  for await (const finding of verifyBooks(databaseUrl, sources)) {
     if (json)
       print(JSON.stringify(finding, (_, value: unknown) => (typeof value === "bigint" ? String(value) : value)));
     else if (finding.kind === "progress") process.stderr.write(`${finding.check}: ${finding.rows} rows\n`);

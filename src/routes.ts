@@ -19,7 +19,7 @@ import { paymentService } from "./payment/service.ts";
 import { requestService } from "./request/service.ts";
 import { type Route, route } from "./rpc/route.ts";
 import { scheduleService } from "./schedule/service.ts";
-import { postingSources } from "./sources.ts";
+import { sources } from "./sources.ts";
 import { transferService } from "./transfer/service.ts";
 import { walletService } from "./wallet/service.ts";
 
@@ -37,7 +37,7 @@ const SERVICES: Record<Role, (app: App) => Route[]> = {
     route(RequestService, requestService(app)),
     route(ScheduleService, scheduleService(app)),
     route(PaymentService, paymentService(app)),
-    route(LedgerService, ledgerService(app, postingSources)),
+    route(LedgerService, ledgerService(app, sources)),
   ],
   // What it does nobody calls; see jobs.ts.
   worker: () => [],

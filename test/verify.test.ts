@@ -1,23 +1,37 @@
 import { execFile } from "node:child_process";
-import { randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { Code, ConnectError } from "@connectrpc/connect";
 import mysql from "mysql2/promise";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { LedgerService, type VerifyBooksResponse } from "../gen/chatpay/ledger/v1/ledger_pb.ts";
 import { Entry_Cause, Wallet_State } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
-import type { PostingRow, Row, TransferRow } from "../src/db/schema.ts";
+import { intendDraw, intendTopUp, intendWithdrawal, settle } from "../src/bank/commands.ts";
+import type { BankTransferRow, HoldRow, PostingRow, Row, TransferRow } from "../src/db/schema.ts";
+import type { Command } from "../src/ledger/command.ts";
 import { chainHash, contentHash, digestOf, packEvents, postingText, unpackEvents } from "../src/ledger/queries.ts";
 import { type Report, verifyBooks } from "../src/ledger/verify.ts";
 import { approvePayment, createPartner } from "../src/payment/payment.ts";
-import { postingSources } from "../src/sources.ts";
+import { sources } from "../src/sources.ts";
+import { approved, bankAccountRow, bankRules, declined } from "./support/bankbooks.ts";
 import { type Ledger, makeBooks, makeWallets, openLedger, pay } from "./support/load.ts";
 import { differencesIn, openWallet } from "./support/people.ts";
 import { startServer } from "./support/server.ts";
 
 // Small books with one of everything: damage is done to them, found, and undone.
 
-const TABLES = ["wallet", "hold", "posting", "ledger_batch", "ledger_head", "transfer", "adjustment", "payment"];
+const TABLES = [
+  "wallet",
+  "hold",
+  "posting",
+  "ledger_batch",
+  "ledger_head",
+  "transfer",
+  "adjustment",
+  "payment",
+  "bank_transfer",
+  "allowance",
+];
 
 const databaseUrl = await makeBooks();
 let ledger: Ledger;
@@ -25,14 +39,22 @@ let admin: mysql.Connection;
 let alice: bigint;
 let bob: bigint;
 let shop: bigint;
+let carol: bigint;
+/** What carol had with her bank, by what became of it. */
+let atBank: Record<"up" | "out" | "draw", Record<"done" | "failed" | "open", BankTransferRow>>;
+/** What counts as drawn. */
+let drawn: bigint;
 let sent: TransferRow[];
 let postings: PostingRow[];
+let holds: HoldRow[];
 let batches: Row<"ledgerBatch">[];
 
 beforeAll(async () => {
   ledger = await openLedger(databaseUrl);
   admin = await mysql.createConnection({ uri: databaseUrl, multipleStatements: true });
   const { db, lane } = ledger;
+  [carol] = await makeWallets(ledger, 1, { balance: 1_000n });
+  await goToBank();
   [alice, bob] = await makeWallets(ledger, 2, { balance: 100n });
   sent = [];
   for (const amount of [5n, 6n, 7n]) sent.push((await lane.submit(pay({ from: alice, to: bob, amount }))).value);
@@ -58,6 +80,7 @@ beforeAll(async () => {
   ]);
   sent.push(...both.flatMap(({ result }) => (result ? [result.value] : [])));
   postings = await db.selectFrom("posting").selectAll().orderBy("id").execute();
+  holds = await db.selectFrom("hold").selectAll().execute();
   batches = await db.selectFrom("ledgerBatch").selectAll().orderBy("number").execute();
   for (const table of TABLES) await admin.query(`create table ${table}_kept as select * from ${table}`);
 });
@@ -67,9 +90,52 @@ afterAll(async () => {
   await ledger.close();
 });
 
+/** One of everything that people have with banks. */
+async function goToBank() {
+  const { db, lane, newId } = ledger;
+  const rules = bankRules();
+  const owner = { accountId: carol, walletId: carol };
+  const bankAccountId = newId();
+  await lane.submit({
+    touches: {},
+    decide: (books) => books.insert("bankAccount", bankAccountRow(bankAccountId, carol, books.now)),
+  });
+  const idOf = async (command: Command<BankTransferRow | undefined>) => (await lane.submit(command)).value?.id ?? 0n;
+  const order = (amount: bigint) => ({ idempotencyKey: randomUUID(), bankAccountId, amount });
+  const topUp = (amount: bigint) => idOf(intendTopUp(rules, owner, order(amount)));
+  const withdraw = (amount: bigint) => idOf(intendWithdrawal(rules, owner, order(amount)));
+  /** Of so much more than there is. */
+  const draw = async (amount: bigint) => {
+    const { balance, held } = await db
+      .selectFrom("wallet")
+      .selectAll()
+      .where("id", "=", carol)
+      .executeTakeFirstOrThrow();
+    const short = { amount: balance - held + amount, key: randomBytes(16), bankAccountId };
+    return idOf(intendDraw(rules, owner, short));
+  };
+  const get = (id: bigint) => db.selectFrom("bankTransfer").selectAll().where("id", "=", id).executeTakeFirstOrThrow();
+  const threeOf = async (begin: (amount: bigint) => Promise<bigint>, amount: bigint) => {
+    const done = await get(await begin(amount));
+    await lane.submit(settle(done, approved(done.amount)));
+    const failed = await get(await begin(amount + 1n));
+    await lane.submit(settle(failed, declined));
+    return { done: await get(done.id), failed: await get(failed.id), open: await get(await begin(amount + 2n)) };
+  };
+  atBank = { up: await threeOf(topUp, 500n), out: await threeOf(withdraw, 30n), draw: await threeOf(draw, 70n) };
+  await db.updateTable("bankTransfer").set({ state: 4 }).where("id", "=", atBank.out.open.id).execute();
+  const { up, draw: draws } = atBank;
+  drawn = up.done.amount + up.open.amount + draws.done.amount + draws.open.amount;
+}
+
 /** The posting of the n-th transfer. */
 const postingOf = (n: number) => postings.find(({ causeId }) => causeId === sent[n]?.id) as PostingRow;
 const batchOf = (n: number) => batches.find(({ id }) => id === postingOf(n).batchId) as Row<"ledgerBatch">;
+/** The posting of what was done with the bank. */
+const bankPosting = (kind: keyof typeof atBank) =>
+  postings.find(({ causeId }) => causeId === atBank[kind].done.id)?.id ?? 0n;
+/** What is set aside for what is open. */
+const heldFor = (kind: "out" | "draw") => holds.find(({ id }) => id === atBank[kind].open.holdId)?.remaining ?? 0n;
 const TAMPERED = "the hash does not fit: the batch or the one before was changed";
 
 /** What is done to the books, and every difference that must be found, no other. */
@@ -89,18 +155,19 @@ const damages: [what: string, sql: () => string, differences: () => string[]][] 
   ],
   [
     "what a hold still sets aside is changed",
-    () => `update hold set remaining = remaining - 1`,
+    () => `update hold set remaining = remaining - 1 where wallet_id = ${bob}`,
     () => [`wallets: wallet ${bob}: says held 10, the open holds make 9`],
   ],
   [
     "a hold is deleted",
-    () => `delete from hold`,
+    () => `delete from hold where wallet_id = ${bob}`,
     () => [`wallets: wallet ${bob}: says held 10, the open holds make 0`],
   ],
   [
     "a hold is put in for a wallet that is not there",
     () =>
-      `insert into hold select id + 1, ${2n ** 62n}, amount, remaining, cause, cause_id, create_time, expire_time from hold`,
+      `insert into hold select id + 1, ${2n ** 62n}, amount, remaining, cause, cause_id, create_time, expire_time from hold
+       where wallet_id = ${bob}`,
     () => [`wallets: wallet ${2n ** 62n}: is not there, but holds of 10 are`],
   ],
   [
@@ -353,6 +420,123 @@ const damages: [what: string, sql: () => string, differences: () => string[]][] 
     ],
   ],
   [
+    "a hold outlives its end by days",
+    () => `update hold set expire_time = expire_time - interval 2 day where wallet_id = ${bob}`,
+    () => [expect.stringMatching(/^holds: hold \d+: sets 10 aside, more than a day after it expired$/)],
+  ],
+  [
+    "what a bank drew or paid is changed",
+    () =>
+      `update bank_transfer set amount = amount + 1 where id in (${atBank.up.done.id}, ${atBank.out.done.id}, ${atBank.draw.done.id})`,
+    () => [
+      `causes: posting ${bankPosting("up")}: differs from its bank transfer ${atBank.up.done.id} in wallets or amount`,
+      `causes: posting ${bankPosting("out")}: differs from its bank transfer ${atBank.out.done.id} in wallets or amount`,
+      `causes: posting ${bankPosting("draw")}: differs from its bank transfer ${atBank.draw.done.id} in wallets or amount`,
+      `holds: hold ${atBank.out.done.holdId}: differs from its bank transfer ${atBank.out.done.id} in hold, wallet or amount`,
+      `counts: wallet ${carol}: says ${drawn} drawn on its day, the bank transfers make ${drawn + 2n}`,
+    ],
+  ],
+  [
+    "what a bank drew is called paid",
+    () => `update bank_transfer set kind = 3 where id = ${atBank.up.done.id}`,
+    () => [
+      `causes: posting ${bankPosting("up")}: differs from its bank transfer ${atBank.up.done.id} in wallets or amount`,
+      `holds: bank transfer ${atBank.up.done.id}: has no hold`,
+      `counts: wallet ${carol}: says ${drawn} drawn on its day, the bank transfers make ${drawn - atBank.up.done.amount}`,
+    ],
+  ],
+  [
+    "what succeeded is called failed",
+    () => `update bank_transfer set state = 3 where id in (${atBank.up.done.id}, ${atBank.out.done.id})`,
+    () => [
+      `causes: posting ${bankPosting("up")}: its bank transfer ${atBank.up.done.id} is not there, or was posted before`,
+      `causes: posting ${bankPosting("out")}: its bank transfer ${atBank.out.done.id} is not there, or was posted before`,
+      `counts: wallet ${carol}: says ${drawn} drawn on its day, the bank transfers make ${drawn - atBank.up.done.amount}`,
+    ],
+  ],
+  [
+    "what failed is called succeeded",
+    () => `update bank_transfer set state = 2 where id in (${atBank.up.failed.id}, ${atBank.out.failed.id})`,
+    () => [
+      `causes: bank transfer ${atBank.up.failed.id}: moved no money`,
+      `causes: bank transfer ${atBank.out.failed.id}: moved no money`,
+      `counts: wallet ${carol}: says ${drawn} drawn on its day, the bank transfers make ${drawn + atBank.up.failed.amount}`,
+    ],
+  ],
+  [
+    "what is under way is called failed",
+    () => `update bank_transfer set state = 3 where id in (${atBank.out.open.id}, ${atBank.draw.open.id})`,
+    () => [
+      ...(["out", "draw"] as const).map(
+        (kind) =>
+          `holds: hold ${atBank[kind].open.holdId}: sets ${heldFor(kind)} aside where its bank transfer ${atBank[kind].open.id} needs 0`,
+      ),
+      `counts: wallet ${carol}: says ${drawn} drawn on its day, the bank transfers make ${drawn - atBank.draw.open.amount}`,
+      `counts: wallet ${carol}: says 3 under way, the bank transfers make 1`,
+    ],
+  ],
+  [
+    "what is set aside for what is under way is given back",
+    () =>
+      `update hold set remaining = 0 where id in (${atBank.out.open.holdId}, ${atBank.draw.open.holdId});
+       update wallet set held = 0 where id = ${carol}`,
+    () =>
+      (["out", "draw"] as const).map(
+        (kind) =>
+          `holds: hold ${atBank[kind].open.holdId}: sets 0 aside where its bank transfer ${atBank[kind].open.id} needs ${heldFor(kind)}`,
+      ),
+  ],
+  [
+    "less is set aside than is under way to a bank",
+    () =>
+      `update hold set amount = amount - 1, remaining = remaining - 1 where id = ${atBank.out.open.holdId};
+       update wallet set held = held - 1 where id = ${carol}`,
+    () => [
+      `holds: hold ${atBank.out.open.holdId}: differs from its bank transfer ${atBank.out.open.id} in hold, wallet or amount`,
+      `holds: hold ${atBank.out.open.holdId}: sets 31 aside where its bank transfer ${atBank.out.open.id} needs 32`,
+    ],
+  ],
+  [
+    "what is set aside for what has ended is not given back",
+    () => `update hold set remaining = amount where id = ${atBank.out.failed.holdId}`,
+    () => [
+      `wallets: wallet ${carol}: says held ${heldFor("out") + heldFor("draw")}, the open holds make ${
+        heldFor("out") + heldFor("draw") + 31n
+      }`,
+      `holds: hold ${atBank.out.failed.holdId}: sets 31 aside where its bank transfer ${atBank.out.failed.id} needs 0`,
+    ],
+  ],
+  [
+    "money on its way to a bank has nothing set aside",
+    () =>
+      `delete from hold where id = ${atBank.out.open.holdId};
+       update wallet set held = held - 32 where id = ${carol}`,
+    () => [`holds: bank transfer ${atBank.out.open.id}: has no hold`],
+  ],
+  [
+    "money on its way to a bank does not know what is set aside for it",
+    () => `update bank_transfer set hold_id = null where id = ${atBank.out.open.id}`,
+    () => [
+      `holds: hold ${atBank.out.open.holdId}: differs from its bank transfer ${atBank.out.open.id} in hold, wallet or amount`,
+    ],
+  ],
+  [
+    "the bank transfer is deleted for which money is set aside",
+    () => `delete from bank_transfer where id = ${atBank.out.open.id}`,
+    () => [
+      `holds: hold ${atBank.out.open.holdId}: its bank transfer ${atBank.out.open.id} is not there, or has another hold`,
+      `counts: wallet ${carol}: says 3 under way, the bank transfers make 2`,
+    ],
+  ],
+  [
+    "what was drawn from banks is forgotten",
+    () => `update allowance set drawn = 0, bank_transfers = 0`,
+    () => [
+      `counts: wallet ${carol}: says 0 drawn on its day, the bank transfers make ${drawn}`,
+      `counts: wallet ${carol}: says 0 under way, the bank transfers make 3`,
+    ],
+  ],
+  [
     "the head is changed",
     () => `update ledger_head set position = position + 1`,
     () => [
@@ -367,7 +551,7 @@ test("the books are right before anything is done to them", async () => {
   expect(await differencesIn(databaseUrl)).toEqual([]);
   expect(await reportOf(databaseUrl)).toMatchObject({
     clean: true,
-    walletCount: 4,
+    walletCount: 5,
     postingCount: postings.length,
     batchCount: batches.length,
     position: batches.at(-1)?.lastPosition,
@@ -384,7 +568,7 @@ test.for(damages)("VerifyBooks finds it, and where it is, when %s", async ([, sq
 });
 
 async function reportOf(url: string): Promise<Report> {
-  for await (const finding of verifyBooks(url, postingSources)) if (finding.kind === "report") return finding;
+  for await (const finding of verifyBooks(url, sources)) if (finding.kind === "report") return finding;
   throw new Error("VerifyBooks ended without a report");
 }
 
@@ -531,7 +715,7 @@ test("chatpay verify ends with 0 when the books are right, and with 1 when they 
   const wrong = await chatpay("verify", "--json");
   await admin.query(`update wallet set balance = balance - 1 where id = ${alice}`);
 
-  expect(right).toEqual({ code: 0, out: expect.stringMatching(/^4 wallets, \d+ postings.*\nthe books are right\n$/) });
+  expect(right).toEqual({ code: 0, out: expect.stringMatching(/^5 wallets, \d+ postings.*\nthe books are right\n$/) });
   expect(wrong.code).toBe(1);
   const lines = wrong.out
     .trimEnd()

@@ -1,6 +1,6 @@
 import { sql } from "kysely";
 import { Account_State } from "../../gen/chatpay/account/v1/account_pb.ts";
-import { BankAccount_State, BankTransfer_State } from "../../gen/chatpay/bank/v1/bank_pb.ts";
+import { BankAccount_State, BankTransfer_Kind, BankTransfer_State } from "../../gen/chatpay/bank/v1/bank_pb.ts";
 import { Entry_Cause } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { Db, Trx } from "../db/database.ts";
 import { type Claim, claimRows, type DueRows, measureDue, putOffRow, type Waiting } from "../db/leases.ts";
@@ -12,7 +12,7 @@ import {
   type Row,
   type BankTransferRow,
 } from "../db/schema.ts";
-import type { PostingSource } from "../ledger/verify.ts";
+import type { CountSource, HoldSource, PostingSource } from "../ledger/verify.ts";
 
 // Consents
 
@@ -422,7 +422,43 @@ export async function measureOpen(db: Db): Promise<Waiting> {
 export const bankTransferPostings: PostingSource = {
   cause: Entry_Cause.BANK_TRANSFER,
   name: "bank transfer",
-  select: `select id, if(kind = 3, wallet_id, ${BANK_CLEARING}), if(kind = 3, ${BANK_CLEARING}, wallet_id), amount
-           from (select * from bank_transfer where state = 2) as succeeded`,
+  select: `select id, if(kind = ${BankTransfer_Kind.WITHDRAWAL}, wallet_id, ${BANK_CLEARING}),
+             if(kind = ${BankTransfer_Kind.WITHDRAWAL}, ${BANK_CLEARING}, wallet_id), amount
+           from (select * from bank_transfer where state = ${BankTransfer_State.SUCCEEDED}) as succeeded`,
   idColumn: "id",
+};
+
+const IS_OPEN = `state in (${OPEN.join(",")})`;
+
+/** Of each withdrawal all is set aside until it has ended; of a draw what the wallet had of its debit, if anything. */
+export const bankTransferHolds: HoldSource = {
+  cause: Entry_Cause.BANK_TRANSFER,
+  name: "bank transfer",
+  select: `select id, coalesce(hold_id, 0), wallet_id, if(kind = ${BankTransfer_Kind.WITHDRAWAL}, amount, 0), ${IS_OPEN}
+           from (select * from bank_transfer
+                 where hold_id is not null or kind = ${BankTransfer_Kind.WITHDRAWAL}) as holding`,
+  idColumn: "id",
+};
+
+const ofAllowance = (condition: string) =>
+  `bank_transfer where bank_transfer.account_id = wallet.account_id and wallet_id = allowance.id and ${condition}`;
+
+/** A draw counts from when it is intended until it has failed. */
+export const drawCounts: CountSource = {
+  name: "drawn on its day",
+  rows: "bank transfers",
+  select: `select allowance.id, drawn,
+             (select coalesce(sum(amount), 0) from ${ofAllowance(
+               `bank_transfer.day = allowance.day and kind <> ${BankTransfer_Kind.WITHDRAWAL} and state <> ${BankTransfer_State.FAILED}`,
+             )})
+           from allowance join wallet on wallet.id = allowance.id`,
+  idColumn: "allowance.id",
+};
+
+export const openTransferCounts: CountSource = {
+  name: "under way",
+  rows: "bank transfers",
+  select: `select allowance.id, bank_transfers, (select count(*) from ${ofAllowance(IS_OPEN)})
+           from allowance join wallet on wallet.id = allowance.id`,
+  idColumn: "allowance.id",
 };

@@ -7,9 +7,9 @@ import {
   VerifyBooksResponseSchema,
 } from "../../gen/chatpay/ledger/v1/ledger_pb.ts";
 import type { App } from "../app.ts";
-import { type Finding, type PostingSource, verifyBooks } from "./verify.ts";
+import { type Finding, type Sources, verifyBooks } from "./verify.ts";
 
-export const ledgerService = ({ config }: App, sources: PostingSource[]): ServiceImpl<typeof LedgerService> => ({
+export const ledgerService = ({ config }: App, sources: Sources): ServiceImpl<typeof LedgerService> => ({
   async *verifyBooks() {
     for await (const finding of verifyBooks(config.databaseUrl, sources)) yield toResponse(finding);
   },

@@ -1,8 +1,8 @@
 import { readRows, selectRows } from "../db/rows.ts";
-import type { PostingRow, Row, WalletRow } from "../db/schema.ts";
+import type { HoldRow, PostingRow, Row, WalletRow } from "../db/schema.ts";
 import type { Session } from "../db/session.ts";
 import type { Head } from "./queries.ts";
-import type { PostingSource } from "./verify.ts";
+import type { CountSource, HoldSource, PostingSource } from "./verify.ts";
 
 /** The queries of VerifyBooks: all tables in pages, as they stood when the snapshot was taken. */
 
@@ -91,15 +91,65 @@ export interface SourceRow {
 
 export async function readSource(
   session: Session,
-  { select, idColumn }: PostingSource,
+  source: PostingSource,
   after: bigint,
   limit: number,
 ): Promise<SourceRow[]> {
-  const [rows] = await session.run([`${select} where ${idColumn} > ${after} order by ${idColumn} limit ${limit}`]);
-  return (rows as string[][]).map(([id = "", debit = "", credit = "", amount = ""]) => ({
-    id: BigInt(id),
-    debitWalletId: BigInt(debit),
-    creditWalletId: BigInt(credit),
-    amount: BigInt(amount),
+  const rows = await readNumbers(session, source, after, limit);
+  return rows.map(([id = 0n, debitWalletId = 0n, creditWalletId = 0n, amount = 0n]) => ({
+    id,
+    debitWalletId,
+    creditWalletId,
+    amount,
   }));
+}
+
+export async function readHolds(session: Session, after: bigint, limit: number): Promise<HoldRow[]> {
+  const [rows] = await session.run([selectRows("hold", `where id > ${after} order by id limit ${limit}`)]);
+  return readRows("hold", rows ?? []);
+}
+
+/** A row for which money is, or was, set aside. */
+export interface HolderRow {
+  id: bigint;
+  holdId: bigint;
+  walletId: bigint;
+  amount: bigint;
+  isOpen: boolean;
+}
+
+export async function readHolders(
+  session: Session,
+  source: HoldSource,
+  after: bigint,
+  limit: number,
+): Promise<HolderRow[]> {
+  const rows = await readNumbers(session, source, after, limit);
+  return rows.map(([id = 0n, holdId = 0n, walletId = 0n, amount = 0n, isOpen]) => ({
+    id,
+    holdId,
+    walletId,
+    amount,
+    isOpen: isOpen === 1n,
+  }));
+}
+
+export async function readCounts(
+  session: Session,
+  source: CountSource,
+  after: bigint,
+  limit: number,
+): Promise<{ id: bigint; counted: bigint; made: bigint }[]> {
+  const rows = await readNumbers(session, source, after, limit);
+  return rows.map(([id = 0n, counted = 0n, made = 0n]) => ({ id, counted, made }));
+}
+
+async function readNumbers(
+  session: Session,
+  { select, idColumn }: { select: string; idColumn: string },
+  after: bigint,
+  limit: number,
+): Promise<bigint[][]> {
+  const [rows] = await session.run([`${select} where ${idColumn} > ${after} order by ${idColumn} limit ${limit}`]);
+  return (rows as (string | number)[][]).map((row) => row.map(BigInt));
 }

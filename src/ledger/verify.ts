@@ -1,15 +1,19 @@
 import { createHash, type Hash } from "node:crypto";
 import { Wallet_Kind, Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
-import type { PostingRow, Row } from "../db/schema.ts";
+import type { HoldRow, PostingRow, Row } from "../db/schema.ts";
 import { openSession, type Session } from "../db/session.ts";
 import { followChain } from "./chain.ts";
 import { contentHash, type Head, postingText, unpackEvents } from "./queries.ts";
 import {
   beginSnapshot,
+  type HolderRow,
   hasBatch,
   readBatches,
+  readCounts,
   readHead,
   readHeld,
+  readHolders,
+  readHolds,
   readPostings,
   readSide,
   readSource,
@@ -33,8 +37,38 @@ export interface PostingSource {
   idColumn: string;
 }
 
+/** Rows of a domain for which money of a wallet is set aside while they are open. */
+export interface HoldSource {
+  /** Entry_Cause of the proto. */
+  cause: number;
+  name: string;
+  /**
+   * Gives id, hold (0 for none), wallet, amount that the hold was made with (0 where the row does not say), and 1 while the
+   * row is open, of all rows that need a hold or have one; a condition on the id, an order and a limit follow.
+   */
+  select: string;
+  idColumn: string;
+}
+
+/** What a domain counts of its rows. */
+export interface CountSource {
+  /** What is counted, and the rows. */
+  name: string;
+  rows: string;
+  /** Gives a wallet, what is counted of it, and what the rows make; a condition on the wallet, an order and a limit follow. */
+  select: string;
+  idColumn: string;
+}
+
+/** What the domains say of themselves. */
+export interface Sources {
+  postings: PostingSource[];
+  holds: HoldSource[];
+  counts: CountSource[];
+}
+
 export interface Difference {
-  check: "batches" | "wallets" | "totals" | "causes";
+  check: "batches" | "wallets" | "totals" | "causes" | "holds" | "counts";
   subject: string;
   message: string;
 }
@@ -55,6 +89,8 @@ export type Finding =
   | ({ kind: "report" } & Report);
 
 const ID_MAX = 2n ** 63n - 1n;
+/** What has expired is ended by a job, soon. */
+const EXPIRED_MS = 24 * 60 * 60_000;
 /** Whoever reads the findings may be slow. */
 const READER_PATIENCE_S = 3_600;
 const DIFFERENCES_MAX = 1_000;
@@ -71,7 +107,7 @@ export interface Tally {
 }
 
 /** Checks all books as of now. Yields progress and differences as they come, and a report at the end. */
-export async function* verifyBooks(databaseUrl: string, sources: PostingSource[]): AsyncGenerator<Finding> {
+export async function* verifyBooks(databaseUrl: string, sources: Sources): AsyncGenerator<Finding> {
   const session = await openSession(databaseUrl, READER_PATIENCE_S);
   try {
     const readTime = new Date();
@@ -90,8 +126,10 @@ export async function* verifyBooks(databaseUrl: string, sources: PostingSource[]
     };
 
     const checks = [
-      { check: "batches", steps: checkLog(session, head, sources, tally) },
+      { check: "batches", steps: checkLog(session, head, sources.postings, tally) },
       { check: "wallets", steps: checkWallets(session, tally) },
+      { check: "holds", steps: checkHolds(session, sources.holds, readTime, tally) },
+      { check: "counts", steps: checkCounts(session, sources.counts, tally) },
     ];
     for (const { check, steps } of checks) {
       let rows = 0;
@@ -329,6 +367,74 @@ async function* checkWallets(session: Session, tally: Tally): AsyncGenerator<num
 
 const comesBefore = (a: SideRow, b: SideRow) =>
   a.walletId < b.walletId || (a.walletId === b.walletId && a.sequence < b.sequence);
+
+/** Money is set aside for what is open, all of it, and for nothing else; and not for longer than was said. */
+async function* checkHolds(
+  session: Session,
+  sources: HoldSource[],
+  readTime: Date,
+  tally: Tally,
+): AsyncGenerator<number> {
+  const holds = reader((after: HoldRow | undefined) => readHolds(session, after?.id ?? 0n, PAGE_ROWS));
+  const holders = new Map(sources.map((source) => [source.cause, followHolder(session, source, tally)]));
+  let count = 0;
+  for (let hold = await holds.next(); hold; hold = await holds.next()) {
+    if (hold.remaining > 0n && readTime.getTime() - hold.expireTime.getTime() > EXPIRED_MS) {
+      tally.differ("holds", `hold ${hold.id}`, `sets ${hold.remaining} aside, more than a day after it expired`);
+    }
+    await holders.get(hold.cause)?.match(hold);
+    count += 1;
+    if (count % PAGE_ROWS === 0) yield PAGE_ROWS;
+  }
+  for (const holder of holders.values()) await holder.end();
+  yield count % PAGE_ROWS;
+}
+
+/** A row is made before its hold, so it has the smaller id: rows are read up to the hold's. */
+function followHolder(session: Session, source: HoldSource, tally: Tally) {
+  const rows = reader((after: HolderRow | undefined) => readHolders(session, source, after?.id ?? 0n, PAGE_ROWS));
+  const unmatched = new Map<bigint, HolderRow>();
+  return {
+    async match(hold: HoldRow) {
+      for (let row = await rows.peek(); row && row.id < hold.id; row = await rows.peek()) {
+        unmatched.set(row.id, row);
+        await rows.next();
+      }
+      const row = unmatched.get(hold.causeId);
+      unmatched.delete(hold.causeId);
+      const subject = `hold ${hold.id}`;
+      const named = `${source.name} ${hold.causeId}`;
+      if (!row) return tally.differ("holds", subject, `its ${named} is not there, or has another hold`);
+      const amount = row.amount || hold.amount;
+      if (row.holdId !== hold.id || row.walletId !== hold.walletId || amount !== hold.amount) {
+        tally.differ("holds", subject, `differs from its ${named} in hold, wallet or amount`);
+      }
+      const needed = row.isOpen ? amount : 0n;
+      if (hold.remaining !== needed) {
+        tally.differ("holds", subject, `sets ${hold.remaining} aside where its ${named} needs ${needed}`);
+      }
+    },
+    async end() {
+      for (let row = await rows.next(); row; row = await rows.next()) unmatched.set(row.id, row);
+      for (const { id } of unmatched.values()) tally.differ("holds", `${source.name} ${id}`, "has no hold");
+    },
+  };
+}
+
+/** What is counted is what the rows make. */
+async function* checkCounts(session: Session, sources: CountSource[], tally: Tally): AsyncGenerator<number> {
+  for (const source of sources) {
+    for (let rows = await readCounts(session, source, 0n, PAGE_ROWS); rows.length > 0; ) {
+      for (const { id, counted, made } of rows) {
+        if (counted !== made) {
+          tally.differ("counts", `wallet ${id}`, `says ${counted} ${source.name}, the ${source.rows} make ${made}`);
+        }
+      }
+      yield rows.length;
+      rows = await readCounts(session, source, rows.at(-1)?.id ?? ID_MAX, PAGE_ROWS);
+    }
+  }
+}
 
 /** Rows one at a time from pages; each page is read after the last row of the one before. */
 function reader<R>(readAfter: (last: R | undefined) => Promise<R[]>) {

@@ -8,7 +8,7 @@ import { TransferService } from "../../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { WalletService } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { unpackEvents } from "../../src/ledger/queries.ts";
 import { verifyBooks } from "../../src/ledger/verify.ts";
-import { postingSources } from "../../src/sources.ts";
+import { sources } from "../../src/sources.ts";
 import { adjustWallet } from "../../src/wallet/wallet.ts";
 import { accountRow } from "./load.ts";
 import type { Credential, Door, TestServer } from "./server.ts";
@@ -146,7 +146,7 @@ export async function eventsOf(
 export async function differencesIn(databaseUrl: string): Promise<string[]> {
   const differences: string[] = [];
   let isReported = false;
-  for await (const finding of verifyBooks(databaseUrl, postingSources)) {
+  for await (const finding of verifyBooks(databaseUrl, sources)) {
     if (finding.kind === "difference") differences.push(`${finding.check}: ${finding.subject}: ${finding.message}`);
     if (finding.kind === "report") isReported = true;
   }

@@ -84,7 +84,7 @@ export const VerifyBooksResponseSchema: GenMessage<VerifyBooksResponse> = /*@__P
  */
 export type VerifyBooksResponse_Progress = Message<"chatpay.ledger.v1.VerifyBooksResponse.Progress"> & {
   /**
-   * The check that runs, such as `wallets` or `batches`.
+   * The check that runs: `batches`, `wallets`, `holds` or `counts`.
    *
    * @generated from field: string check = 1;
    */
@@ -112,7 +112,7 @@ export const VerifyBooksResponse_ProgressSchema: GenMessage<VerifyBooksResponse_
  */
 export type VerifyBooksResponse_Difference = Message<"chatpay.ledger.v1.VerifyBooksResponse.Difference"> & {
   /**
-   * The check that found it.
+   * The check that found it: `batches`, `causes`, `wallets`, `totals`, `holds` or `counts`.
    *
    * @generated from field: string check = 1;
    */
@@ -212,8 +212,9 @@ export const LedgerService: GenService<{
   /**
    * VerifyBooks reads the whole ledger as it stands at one moment and checks it: every posting has
    * two sides, balances equal postings, holds equal open holds, sequences and positions have no gap,
-   * the hash chain is intact, and each transfer, payment and adjustment moved what it says. It runs on
-   * a live system without stopping it. The stream ends with a report.
+   * the hash chain is intact, and each transfer, payment, adjustment and bank transfer moved what it says;
+   * money is set aside for what is open and nothing else, no longer than was said; what was drawn from banks
+   * on a day is counted. It runs on a live system without stopping it. The stream ends with a report.
    *
    * Errors: UNAVAILABLE DEPENDENCY_UNAVAILABLE.
    *
