@@ -3,6 +3,8 @@ import { afterAll, expect, test } from "vitest";
 import { openDatabase } from "../src/db/database.ts";
 import { isMigrated, migrate } from "../src/db/migrate.ts";
 import { type ColumnType, tables } from "../src/db/schema.ts";
+import { LOCK_ORDER } from "../src/ledger/books.ts";
+import { COLUMNS } from "../src/ledger/queries.ts";
 import { makeDatabase } from "./support/server.ts";
 
 const url = await makeDatabase();
@@ -25,12 +27,14 @@ interface ColumnFound {
   columnName: string;
   columnType: string;
   isNullable: "YES" | "NO";
+  columnDefault: string | null;
 }
 
 const columnsFound = async () =>
   (
     await sql<ColumnFound>`
-      select table_name as tableName, column_name as columnName, column_type as columnType, is_nullable as isNullable
+      select table_name as tableName, column_name as columnName, column_type as columnType, is_nullable as isNullable,
+             column_default as columnDefault
       from information_schema.columns
       where table_schema = database() and table_name not like 'kysely%'
       order by table_name, ordinal_position`.execute(db)
@@ -52,6 +56,56 @@ test("the tables of the migrations are those of schema.ts, column by column", as
   // In the order of each table too: the ledger's bulk statements name the columns, people read them side by side.
   const byTable = (lines: string[]) => Object.groupBy(lines, (line) => line.split(".", 1)[0] ?? "");
   expect(byTable(found)).toEqual(byTable(expected));
+});
+
+interface KeyFound {
+  tableName: string;
+  columnName: string;
+}
+
+interface CheckFound {
+  tableName: string;
+  clause: string;
+}
+
+// The lane overwrites locked rows with an insert that always meets its row.
+
+test("what the lane overwrites of a row are columns that there are, each of them once", () => {
+  expect(Object.keys(COLUMNS).toSorted()).toEqual([...LOCK_ORDER].toSorted());
+  for (const table of LOCK_ORDER) {
+    const { fixed, changing } = COLUMNS[table];
+    const written: string[] = [...fixed, ...changing];
+    expect(new Set(written).size, table).toBe(written.length);
+    expect(Object.keys(tables[table]), table).toEqual(expect.arrayContaining(written));
+  }
+});
+
+test("what the lane overwrites of a row says all that such an insert has to say", async () => {
+  await migrate(db);
+  const { rows: checks } = await sql<CheckFound>`
+    select table_name as tableName, check_clause as clause
+    from information_schema.table_constraints join information_schema.check_constraints
+      using (constraint_schema, constraint_name)
+    where constraint_schema = database()`.execute(db);
+  const { rows: keys } = await sql<KeyFound>`
+    select table_name as tableName, column_name as columnName
+    from information_schema.key_column_usage
+    where table_schema = database() and constraint_name = 'PRIMARY'`.execute(db);
+  const found = await columnsFound();
+
+  for (const table of LOCK_ORDER) {
+    const written = [...COLUMNS[table].fixed, ...COLUMNS[table].changing].map(snake);
+    const named = ({ tableName }: { tableName: string }) => tableName === snake(table);
+    const needed = [
+      ...keys.filter(named).map(({ columnName }) => columnName),
+      ...found
+        .filter((one) => named(one) && one.isNullable === "NO" && one.columnDefault === null)
+        .map(({ columnName }) => columnName),
+      ...checks.filter(named).flatMap(({ clause }) => Array.from(clause.matchAll(/`(\w+)`/g), ([, column]) => column)),
+    ];
+    expect(needed.length, table).toBeGreaterThan(0);
+    expect(written, table).toEqual(expect.arrayContaining(needed));
+  }
 });
 
 test("a number below 2^31 is enough for what is no bigint, and money is always bigint", async () => {

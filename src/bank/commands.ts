@@ -168,10 +168,8 @@ export const settle = (transfer: BankTransferRow, outcome: Approved | Declined):
             failureMessage: outcome.message,
           };
     tell(books, row, outcome);
-    const { inquiries } = transfer;
     return books.update("bankTransfer", row.id, {
       ...ended,
-      inquiries,
       drawKey: null,
       dueTime: null,
       updateTime: books.now,

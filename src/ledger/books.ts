@@ -14,6 +14,7 @@ import {
   walletNotFound,
 } from "../errors.ts";
 import type { NewId } from "../id.ts";
+import type { Change } from "./queries.ts";
 
 /** The tables whose rows a command may lock, in the order in which every batch locks them. */
 export const LOCK_ORDER = [
@@ -61,7 +62,7 @@ export interface Because {
 }
 
 /** What of an account may change; its wallets are counted by opening them. */
-export type AccountChange = Partial<Omit<AccountRow, "id" | "mainWalletId" | "createTime" | "walletCount">>;
+export type AccountChange = Omit<Change<"account">, "walletCount">;
 
 /** What an event may carry besides its kind: ids and amounts, texts, small numbers, lists of ids. */
 export type EventFields = Record<string, bigint | string | number | bigint[]>;
@@ -81,8 +82,8 @@ export interface Books {
   updateAccount(id: bigint, change: AccountChange): AccountRow;
   /** A locked row of a domain, or none. */
   find<T extends DomainTable>(table: T, id: bigint): Row<T> | undefined;
-  /** Changes a locked row of a domain; `COLUMNS` says what may change. */
-  update<T extends DomainTable>(table: T, id: bigint, change: Partial<Row<T>>): Row<T>;
+  /** Changes a locked row of a domain. */
+  update<T extends DomainTable>(table: T, id: bigint, change: Change<T>): Row<T>;
   /** Money from one wallet to another. A frozen wallet pays only when an operator acts. */
   move(order: { from: bigint; to: bigint; amount: bigint; because: Because; byOperator?: boolean }): PostingRow;
   /** Sets money of a wallet aside. */

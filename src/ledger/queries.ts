@@ -91,8 +91,8 @@ export interface Head {
 
 type ColumnOf<T extends TableName> = keyof Row<T> & string;
 
-/** Columns that never change but that the constraints speak of, and those that batches change. */
-const COLUMNS: { [T in LockedTable]: { fixed: ColumnOf<T>[]; changing: ColumnOf<T>[] } } = {
+/** Columns that never change but that the constraints speak of, and those that batches change. Nothing else is written. */
+export const COLUMNS = {
   account: {
     fixed: ["id", "mainWalletId", "createTime"],
     changing: [
@@ -212,7 +212,12 @@ const COLUMNS: { [T in LockedTable]: { fixed: ColumnOf<T>[]; changing: ColumnOf<
     ],
     changing: ["state", "transferId", "failureReason", "failureMessage", "updateTime", "dueTime"],
   },
-};
+} as const satisfies { [T in LockedTable]: { fixed: ColumnOf<T>[]; changing: ColumnOf<T>[] } };
+
+/** What a batch may change of a locked row. */
+export type Change<T extends LockedTable> = Partial<
+  Pick<Row<T>, Extract<(typeof COLUMNS)[T]["changing"][number], keyof Row<T>>>
+>;
 
 /** Writes the rows, then locks the end of the log: nobody waits for it while rows are written. */
 export async function writeRows(session: Session, writes: Writes, postings: string[]): Promise<Head> {
@@ -230,8 +235,8 @@ export async function writeRows(session: Session, writes: Writes, postings: stri
 }
 
 function overwrite<T extends LockedTable>(table: T, rows: Set<Row<LockedTable>>): string {
-  const { fixed, changing } = COLUMNS[table] as { fixed: ColumnOf<T>[]; changing: ColumnOf<T>[] };
-  return overwriteRows(table, rows as Set<Row<T>>, fixed, changing);
+  const { fixed, changing }: { fixed: readonly string[]; changing: readonly string[] } = COLUMNS[table];
+  return overwriteRows(table, rows as Set<Row<T>>, fixed as ColumnOf<T>[], changing as ColumnOf<T>[]);
 }
 
 const tuples = <T extends TableName>(table: T, rows: Iterable<Row<TableName>>) =>
