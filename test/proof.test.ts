@@ -2,15 +2,17 @@ import { argon2, randomBytes, randomInt, randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { Redis } from "ioredis";
 import { sql } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { AccountService, CodePurpose } from "../gen/chatpay/account/v1/account_pb.ts";
 import { ErrorInfoSchema, Reason } from "../gen/chatpay/error/v1/error_pb.ts";
 import { addressOf } from "../src/account/address.ts";
-import { openCodes } from "../src/account/codes.ts";
+import { type Claim, openCodes } from "../src/account/codes.ts";
 import { type Message, write } from "../src/account/messages.ts";
 import { unpackEvents } from "../src/ledger/queries.ts";
-import { startServer, type TestServer } from "./support/server.ts";
+import { startRelay } from "./support/relay.ts";
+import { redisUrl, startServer, type TestServer } from "./support/server.ts";
 
 const PASSWORD = "correct horse battery";
 const MINUTE_MS = 60_000;
@@ -184,6 +186,48 @@ test("A1: every purpose has a code of its own, which proves no other", async () 
     }
     await codes.spend({ address, purpose }, code, nothing);
   }
+});
+
+test("A1: an answer of Redis that is lost costs neither the code, nor a try, nor the wait for another", async () => {
+  const relay = await startRelay(redisUrl());
+  // As the server's, but for the time that it waits for an answer: here the machine may take longer.
+  const redis = new Redis(relay.url, { maxRetriesPerRequest: 1 });
+  const codes = openCodes({ ...server.app, redis });
+  const work = () => Promise.resolve("done");
+  const [alice, bob] = [0, 0].map(() => ({ address: { key: randomBytes(16) }, purpose: SIGN_UP })) as [Claim, Claim];
+
+  // Of the script that makes a code, of the one that uses it up, and of the one that counts a try.
+  relay.loseAnswerTo("'pexpire'");
+  const { code } = await codes.make(alice);
+  expect(relay.hasCaught()).toBe(true);
+  expect(await reasonOf(codes.make(alice))).toBe(Reason.TOO_MANY_ATTEMPTS);
+  relay.loseAnswerTo("'hdel'");
+  expect(await codes.spend(alice, code, work)).toBe("done");
+  expect(relay.hasCaught()).toBe(true);
+  expect(await reasonOf(codes.spend(alice, code, work))).toBe(Reason.CODE_INVALID);
+
+  const { code: right } = await codes.make(bob);
+  const wrong = right === "000000" ? "000001" : "000000";
+  for (let tries = 1; tries <= 4; tries += 1) {
+    relay.loseAnswerTo("'hincrby'");
+    expect(await reasonOf(codes.spend(bob, wrong, work))).toBe(Reason.CODE_INVALID);
+    expect(relay.hasCaught()).toBe(true);
+  }
+  expect(await codes.spend(bob, right, work)).toBe("done");
+
+  // One that comes too late leaves open whether the code was used.
+  const hasty = redis.duplicate({ commandTimeout: 300 });
+  const { spend } = openCodes({ ...server.app, redis: hasty });
+  const carol: Claim = { address: { key: randomBytes(16) }, purpose: SIGN_UP };
+  const { code: last } = await codes.make(carol);
+  const late = Promise.withResolvers<void>();
+  relay.holdAnswerTo("'hdel'", late.promise);
+  expect(await reasonOf(spend(carol, last, work))).toBe(Reason.DEPENDENCY_UNAVAILABLE);
+  late.resolve();
+  expect(await codes.spend(carol, last, work)).toBe("done");
+
+  for (const one of [redis, hasty]) one.disconnect();
+  await relay.close();
 });
 
 test("A1: a code is stored as a hash, under the hash of its address", async () => {

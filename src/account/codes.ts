@@ -1,4 +1,4 @@
-import { randomInt, timingSafeEqual } from "node:crypto";
+import { randomInt, randomUUID, timingSafeEqual } from "node:crypto";
 import type { CodePurpose } from "../../gen/chatpay/account/v1/account_pb.ts";
 import type { App } from "../app.ts";
 import { codeInvalid, dependencyUnavailable, tooManyAttempts } from "../errors.ts";
@@ -25,26 +25,35 @@ export interface Claim {
  * A code is one hash in Redis: its keyed hash, and the tries that are left. The key stays when the code is
  * used or out of tries, because its age tells when the next may be sent. Beside it stands a key that says only by
  * when it ends how many were sent since one was last proved: each puts that off by an hour.
+ *
+ * A script whose answer was lost is sent again when the connection is back. It says then again what it said, because
+ * the code carries which call has made it, which one was counted as a try, and which one has used it up.
  */
 const SEND = `
+if redis.call('hget', KEYS[1], 'made') == ARGV[7] then return 0 end
 local wait = redis.call('pttl', KEYS[1]) - (ARGV[3] - ARGV[4])
 if wait > 0 then return wait end
 local sent = math.max(redis.call('pttl', KEYS[2]), 0) + ARGV[6]
 wait = sent - ARGV[5] * ARGV[6]
 if wait > 0 then return wait end
 redis.call('set', KEYS[2], '', 'px', sent)
-redis.call('hset', KEYS[1], 'code', ARGV[1], 'tries', ARGV[2])
+redis.call('hset', KEYS[1], 'code', ARGV[1], 'tries', ARGV[2], 'made', ARGV[7])
 redis.call('pexpire', KEYS[1], ARGV[3])
 return 0`;
 
 const TRY = `
-if tonumber(redis.call('hget', KEYS[1], 'tries') or 0) < 1 then return false end
-redis.call('hincrby', KEYS[1], 'tries', -1)
+if redis.call('hget', KEYS[1], 'tried') ~= ARGV[1] then
+  if tonumber(redis.call('hget', KEYS[1], 'tries') or 0) < 1 then return false end
+  redis.call('hincrby', KEYS[1], 'tries', -1)
+  redis.call('hset', KEYS[1], 'tried', ARGV[1])
+end
 return redis.call('hget', KEYS[1], 'code')`;
 
 const USE = `
+if redis.call('hget', KEYS[1], 'used') == ARGV[2] then return 1 end
 if redis.call('hget', KEYS[1], 'code') ~= ARGV[1] then return 0 end
 redis.call('del', KEYS[2])
+redis.call('hset', KEYS[1], 'used', ARGV[2])
 return redis.call('hdel', KEYS[1], 'code')`;
 
 const RESTORE = `
@@ -68,12 +77,22 @@ export function openCodes({ redis, config, log }: Pick<App, "redis" | "config" |
     }
   }
 
+  /** As good as before, if Redis is there. */
+  const restore = (claim: Claim, stored: string) => run(RESTORE, claim, stored).catch(() => undefined);
+
   /** Uses the code up, if it is the right one: of many who prove it at once, one succeeds. */
   async function isProved(claim: Claim, code: string): Promise<boolean> {
-    const stored = await run(TRY, claim);
+    const callId = randomUUID();
+    const stored = await run(TRY, claim, callId);
     const given = hashOf(claim, code);
     if (typeof stored !== "string" || !timingSafeEqual(Buffer.from(stored), Buffer.from(given))) return false;
-    return (await run(USE, claim, stored)) !== 0;
+    try {
+      return (await run(USE, claim, stored, callId)) !== 0;
+    } catch (error) {
+      // Nobody knows whether it was used, and nothing was done with it.
+      await restore(claim, stored);
+      throw error;
+    }
   }
 
   async function proveOne(claims: Claim[], code: string): Promise<Claim> {
@@ -86,7 +105,7 @@ export function openCodes({ redis, config, log }: Pick<App, "redis" | "config" |
     try {
       return await work();
     } catch (error) {
-      await run(RESTORE, claim, hashOf(claim, code)).catch(() => undefined);
+      await restore(claim, hashOf(claim, code));
       throw error;
     }
   }
@@ -97,7 +116,7 @@ export function openCodes({ redis, config, log }: Pick<App, "redis" | "config" |
       const code = String(randomInt(1_000_000)).padStart(6, "0");
       const now = Date.now();
       const limits = [TRIES_MAX, CODE_MS, RESEND_MS, SENT_AT_ONCE_MAX, SENT_EVERY_MS];
-      const waitMs = await run(SEND, claim, hashOf(claim, code), ...limits);
+      const waitMs = await run(SEND, claim, hashOf(claim, code), ...limits, randomUUID());
       if (Number(waitMs) > 0) throw tooManyAttempts(Number(waitMs));
       return { code, expireTime: new Date(now + CODE_MS), resendTime: new Date(now + RESEND_MS) };
     },

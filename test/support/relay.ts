@@ -5,6 +5,7 @@ export async function startRelay(url: string) {
   const target = new URL(url);
   const sockets = new Set<Socket>();
   let isCut = false;
+  let caught: { text: string; until?: Promise<unknown> } | undefined;
   const server = createServer((client) => {
     if (isCut) {
       client.destroy();
@@ -23,6 +24,14 @@ export async function startRelay(url: string) {
       });
       one.pipe(other);
     }
+    client.on("data", (chunk: Buffer) => {
+      if (caught === undefined || !chunk.includes(caught.text)) return;
+      const { until } = caught;
+      caught = undefined;
+      upstream.unpipe(client);
+      if (until) void until.then(() => upstream.pipe(client));
+      else upstream.once("data", () => client.destroy()).resume();
+    });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const relayed = new URL(url);
@@ -42,6 +51,16 @@ export async function startRelay(url: string) {
     hush() {
       for (const socket of sockets) socket.unpipe().pause();
     },
+    /** The next request with this text arrives; its answer does not, and the connection ends. */
+    loseAnswerTo(text: string) {
+      caught = { text };
+    },
+    /** The next request with this text arrives; its answer waits. */
+    holdAnswerTo(text: string, until: Promise<unknown>) {
+      caught = { text, until };
+    },
+    /** Whether what was to be caught has come. */
+    hasCaught: () => caught === undefined,
     mend() {
       isCut = false;
       cutAll();
