@@ -2,19 +2,25 @@ import { randomUUID } from "node:crypto";
 import * as fc from "fast-check";
 import { afterAll, expect, test, vi } from "vitest";
 import { Account_State, ClosingObstacle_Kind } from "../gen/chatpay/account/v1/account_pb.ts";
+import { BankTransfer_State } from "../gen/chatpay/bank/v1/bank_pb.ts";
 import { Entry_Cause, Wallet_Kind, Wallet_State } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { updateProfile } from "../src/account/account.ts";
 import { closeAccount, type Obstacle } from "../src/account/closing.ts";
-import type { TransferRow } from "../src/db/schema.ts";
+import { intendDraw, intendTopUp, intendWithdrawal, settle } from "../src/bank/commands.ts";
+import type { BankTransferRow, TransferRow } from "../src/db/schema.ts";
 import type { Books } from "../src/ledger/books.ts";
 import type { Command } from "../src/ledger/command.ts";
 import { onceKeyOf } from "../src/ledger/once.ts";
+import { seoulDayNumber } from "../src/seoul.ts";
 import { freezeWallet, unfreezeWallet } from "../src/wallet/wallet.ts";
+import { approved, bankAccountRow, bankRules, declined } from "./support/bankbooks.ts";
 import { accountRow, answerOf, chooseSeed, makeBooks, openLedger, transferRow } from "./support/load.ts";
 import {
   type Answer,
+  endBatch,
   type Model,
   type ModelAccount,
+  type ModelBank,
   type ModelObstacle,
   type ModelWallet,
   runTogether,
@@ -41,9 +47,24 @@ const WALLETS: { kind: ModelWallet["kind"]; currency: string; first: bigint; acc
   { kind: "main", currency: "KRW", first: 0n, account: 3 },
 ];
 const ACCOUNTS = 4;
+/** What the accounts have at banks. */
+const BANKS: ModelBank[] = [
+  { account: 0, primary: true, canDraw: true, automatic: true, unit: 1n },
+  { account: 0, primary: false, canDraw: true, automatic: true, unit: 1n },
+  { account: 1, primary: true, canDraw: true, automatic: true, unit: 100n },
+  { account: 2, primary: true, canDraw: true, automatic: false, unit: 1n },
+  { account: 3, primary: true, canDraw: false, automatic: false, unit: 1n },
+];
+const DRAW_DAY = 3_000n;
+const RULES = bankRules(DRAW_DAY);
 /** One more than there are: a wallet that nobody has made. */
 const walletIndex = fc.nat({ max: WALLETS.length });
 const accountIndex = fc.nat({ max: ACCOUNTS });
+/** Mostly one of their own. */
+const withBank = fc.oneof(
+  { weight: 8, arbitrary: fc.nat({ max: BANKS.length - 1 }).map((bank) => ({ by: BANKS[bank]?.account ?? 0, bank })) },
+  { weight: 1, arbitrary: fc.record({ by: accountIndex, bank: fc.nat({ max: BANKS.length }) }) },
+);
 const KINDS = { main: Wallet_Kind.MAIN, partner: Wallet_Kind.PARTNER, system: Wallet_Kind.BANK_CLEARING };
 const STATES = { open: Wallet_State.OPEN, frozen: Wallet_State.FROZEN, closed: Wallet_State.CLOSED };
 
@@ -55,6 +76,8 @@ const anyAmount = fc.oneof(
 );
 const optional = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: undefined });
 const holdIndex = fc.nat({ max: 12 });
+const bankAmount = fc.oneof(fc.bigInt({ min: 1n, max: 100n }), fc.bigInt({ min: 1n, max: 2_000n }));
+const anyKey = optional(fc.nat({ max: 15 }));
 const anyState = fc.constantFrom("open" as const, "open" as const, "frozen" as const, "closed" as const);
 
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -80,6 +103,26 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     }),
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("release" as const), hold: holdIndex }) },
+  ...(["topUp", "withdraw"] as const).map((what) => ({
+    weight: 3,
+    arbitrary: fc
+      .record({ which: withBank, amount: bankAmount, key: anyKey })
+      .map(({ which, ...each }): Step => ({ do: what, ...which, ...each })),
+  })),
+  {
+    weight: 4,
+    arbitrary: fc
+      .record({ which: withBank, amount: bankAmount, key: fc.nat({ max: 9 }) })
+      .map(({ which, ...each }): Step => ({ do: "draw", ...which, ...each })),
+  },
+  {
+    weight: 7,
+    arbitrary: fc.record({
+      do: fc.constant("settle" as const),
+      transfer: fc.nat({ max: 20 }),
+      outcome: fc.constantFrom("approved" as const, "declined" as const),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("turn" as const), wallet: walletIndex, state: anyState }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("freeze" as const), wallet: walletIndex }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("unfreeze" as const), wallet: walletIndex }) },
@@ -113,37 +156,45 @@ const program = fc.array(fc.array(unit, { minLength: 1, maxLength: 16, size: "ma
   size: "max",
 });
 
-test("the lane does what the model does", { timeout: 120_000 }, async () => {
+test("the lane does what the model does", { timeout: 300_000 }, async () => {
   // The lane looks keys up beforehand only while repeats are likely: in half of the batches it has no reason to.
   let hours = 0;
   const now = performance.now.bind(performance);
   vi.spyOn(performance, "now").mockImplementation(() => now() + hours * 3_600_000);
   let commands = 0;
   const property = fc.asyncProperty(program, async (groups) => {
-    const { walletIds, accountIds } = await openWallets();
+    await passMidnight();
+    const { walletIds, accountIds, bankIds } = await openWallets();
     const holdIds: bigint[] = [];
+    const bankTransfers: BankTransferRow[] = [];
     const stepOfTransfer = new Map<bigint, number>();
-    const model: Model = { wallets: WALLETS.map(emptyWallet), holds: [], accounts: newAccounts(), keys: {}, steps: 0 };
+    const model = newModel();
     const run = randomUUID();
 
     for (const [number, group] of [FIRST_MONEY, ...groups].entries()) {
       if (number % 2 === 0) hours += 1;
-      const units = group.map((steps) => steps.map((each) => onKnownHolds(each, holdIds.length)));
+      const known = { hold: holdIds.length, settle: bankTransfers.length };
+      const units = group.map((steps) => steps.map((each) => onKnown(each, known)));
       const submitted = units.map((steps) =>
         ledger.lane.submitTogether(
-          steps.map((each) => commandOf(each, { walletIds, accountIds, holdIds, model, run })),
+          steps.map((each) => commandOf(each, { walletIds, accountIds, bankIds, holdIds, bankTransfers, model, run })),
         ),
       );
       const firstStep = model.steps;
       const expected = units.flatMap((steps) => runTogether(model, steps));
+      endBatch(model);
       const settled = (await Promise.all(submitted)).flat();
 
       const answers = settled.map((outcome, i): Answer => {
         if (!outcome.result) return { is: "refused", reason: answerOf(outcome) };
         const { value, replayed } = outcome.result;
+        // A debit that misses nothing draws nothing.
+        if (!value) return { is: "done", step: firstStep + i };
         if (replayed) return { is: "replayed", step: stepOfTransfer.get(value.id) ?? -1 };
-        stepOfTransfer.set(value.id, firstStep + i);
-        if (units.flat()[i]?.do === "hold") holdIds.push(value.id);
+        const did = units.flat()[i]?.do;
+        if (did !== "settle") stepOfTransfer.set(value.id, firstStep + i);
+        if (did === "hold") holdIds.push(value.id);
+        if (did === "topUp" || did === "withdraw" || did === "draw") bankTransfers.push(value as BankTransferRow);
         const obstacles = "obstacles" in value ? value.obstacles : undefined;
         return { is: "done", step: firstStep + i, ...(obstacles && { obstacles: inNumbers(obstacles, walletIds) }) };
       });
@@ -151,6 +202,7 @@ test("the lane does what the model does", { timeout: 120_000 }, async () => {
       commands += answers.length;
     }
     await expectSameBooks(model, walletIds, holdIds, accountIds);
+    await expectSameBanks(model, walletIds, bankTransfers);
   });
 
   await fc.assert(property, { numRuns: RUNS, seed: chooseSeed("ledger.model") });
@@ -159,6 +211,13 @@ test("the lane does what the model does", { timeout: 120_000 }, async () => {
   expect(commands).toBeGreaterThan(RUNS * 20);
   expect(await differencesIn(databaseUrl)).toEqual([]);
 });
+
+/** In a minute the day may end, and with it what was drawn of it: then the run begins on the next one. */
+const MINUTE_MS = 60_000;
+const passMidnight = () =>
+  vi.waitUntil(() => seoulDayNumber(new Date()) === seoulDayNumber(new Date(Date.now() + MINUTE_MS)), {
+    timeout: 2 * MINUTE_MS,
+  });
 
 const MISSING = 2n ** 62n;
 const FIRST_MONEY: Step[][] = WALLETS.map(({ currency, first: amount }, to): Step[] => [
@@ -181,26 +240,56 @@ const newAccounts = (): ModelAccount[] =>
     wallets: WALLETS.flatMap((wallet, index) => (wallet.account === account ? [index] : [])),
   }));
 
-async function openWallets(): Promise<{ walletIds: bigint[]; accountIds: bigint[] }> {
+const newModel = (): Model => ({
+  wallets: WALLETS.map(emptyWallet),
+  holds: [],
+  accounts: newAccounts(),
+  keys: {},
+  banks: BANKS,
+  linked: BANKS.map(() => true),
+  bankTransfers: [],
+  drawDay: DRAW_DAY,
+  drawn: {},
+  bankKeys: {},
+  drawKeys: {},
+  steps: 0,
+});
+
+async function openWallets(): Promise<{ walletIds: bigint[]; accountIds: bigint[]; bankIds: bigint[] }> {
   const walletIds = WALLETS.map(() => ledger.newId());
+  const bankIds = BANKS.map(() => ledger.newId());
   const accountIds = Array.from({ length: ACCOUNTS }, () => ledger.newId());
   await ledger.lane.submit({
     touches: {},
     decide(books) {
-      for (const id of accountIds) books.insert("account", accountRow(id, id, books.now));
+      accountIds.forEach((id, account) => {
+        const bankAccountCount = BANKS.filter((bank) => bank.account === account).length;
+        books.insert("account", { ...accountRow(id, id, books.now), bankAccountCount });
+      });
+      BANKS.forEach(({ account, primary, canDraw, automatic, unit: topUpUnit }, i) => {
+        const accountId = accountIds[account] ?? MISSING;
+        const fields = {
+          primaryOf: primary ? accountId : null,
+          canDraw: Number(canDraw),
+          automaticTopUp: Number(automatic),
+          topUpUnit,
+        };
+        books.insert("bankAccount", bankAccountRow(bankIds[i] ?? MISSING, accountId, books.now, fields));
+      });
       WALLETS.forEach(({ kind, currency, account = -1 }, i) => {
         const wallet = { id: walletIds[i] as bigint, kind: KINDS[kind], accountId: accountIds[account] };
         Object.assign(books.openWallet(wallet), { currency });
       });
     },
   });
-  return { walletIds, accountIds };
+  return { walletIds, accountIds, bankIds };
 }
 
 const OBSTACLES: Record<number, ModelObstacle["kind"]> = {
   [ClosingObstacle_Kind.BALANCE]: "balance",
   [ClosingObstacle_Kind.HOLD]: "hold",
   [ClosingObstacle_Kind.FROZEN]: "frozen",
+  [ClosingObstacle_Kind.BANK_TRANSFER]: "bankTransfer",
 };
 
 const inNumbers = (obstacles: Obstacle[], walletIds: bigint[]) =>
@@ -210,14 +299,18 @@ const inNumbers = (obstacles: Obstacle[], walletIds: bigint[]) =>
     amount,
   }));
 
-/** The id of a hold is known when its batch has been answered; another batch may use it then. */
-const onKnownHolds = (each: Step, known: number): Step =>
-  (each.do === "capture" || each.do === "release") && each.hold >= known ? { ...each, hold: -1 } : each;
+/** The id of a hold, or of a bank transfer, is known when its batch has been answered; another batch may use it then. */
+function onKnown(each: Step, known: { hold: number; settle: number }): Step {
+  if ((each.do === "capture" || each.do === "release") && each.hold >= known.hold) return { ...each, hold: -1 };
+  return each.do === "settle" && each.transfer >= known.settle ? { ...each, transfer: -1 } : each;
+}
 
 interface Run {
   walletIds: bigint[];
   accountIds: bigint[];
+  bankIds: bigint[];
   holdIds: bigint[];
+  bankTransfers: BankTransferRow[];
   model: Model;
   run: string;
 }
@@ -226,7 +319,8 @@ interface Run {
 type Made = { id: bigint; obstacles?: Obstacle[] };
 
 /** The step as a command of the lane. */
-function commandOf(each: Step, { walletIds, accountIds, holdIds, model, run }: Run): Command<Made> {
+function commandOf(each: Step, all: Run): Command<Made | undefined> {
+  const { walletIds, accountIds, bankIds, holdIds, bankTransfers, model, run } = all;
   const walletId = (index: number) => walletIds[index] ?? MISSING;
   const accountId = (index: number) => accountIds[index] ?? MISSING;
   const holdId = (index: number) => holdIds[index] ?? MISSING;
@@ -291,11 +385,31 @@ function commandOf(each: Step, { walletIds, accountIds, holdIds, model, run }: R
       const order = { walletId: walletId(each.wallet), reason: "for a test", apiKeyId: 1n };
       return each.do === "freeze" ? freezeWallet(order) : unfreezeWallet(order);
     }
+    case "topUp":
+    case "withdraw":
+    case "draw": {
+      const bankAccountId = bankIds[each.bank] ?? MISSING;
+      const main = walletId(model.accounts[each.by]?.wallets[0] ?? WALLETS.length);
+      const owner = { accountId: accountId(each.by), walletId: main };
+      const { amount } = each;
+      if (each.do === "draw") {
+        return intendDraw(RULES, owner, { amount, key: onceKeyOf("model draw", `${run} ${each.key}`), bankAccountId });
+      }
+      const idempotencyKey = each.key === undefined ? randomUUID() : `${run} ${each.key}`;
+      const intend = each.do === "topUp" ? intendTopUp : intendWithdrawal;
+      return intend(RULES, owner, { idempotencyKey, bankAccountId, amount });
+    }
+    case "settle": {
+      const missing = { id: MISSING, walletId: MISSING, holdId: null, amount: 1n } as BankTransferRow;
+      const transfer = bankTransfers[each.transfer] ?? missing;
+      return settle(transfer, each.outcome === "approved" ? approved(transfer.amount) : declined);
+    }
     case "rename":
       return updateProfile(accountId(each.account), { displayName: each.name });
     case "close": {
       const own = (model.accounts[each.account]?.wallets ?? []).map(walletId);
-      const { touches, decide } = closeAccount(accountId(each.account), { walletIds: own, bankAccountIds: [] });
+      const bankAccountIds = bankIds.filter((_, bank) => BANKS[bank]?.account === each.account);
+      const { touches, decide } = closeAccount(accountId(each.account), { walletIds: own, bankAccountIds });
       return { touches, decide: (books) => ({ id: accountId(each.account), ...decide(books) }) };
     }
   }
@@ -378,8 +492,49 @@ async function expectSameBooks(model: Model, walletIds: bigint[], holdIds: bigin
     })),
   );
 
-  const holds = await db.selectFrom("hold").selectAll().where("walletId", "in", walletIds).execute();
+  const holds = await db
+    .selectFrom("hold")
+    .selectAll()
+    .where("walletId", "in", walletIds)
+    .where("cause", "=", Entry_Cause.TRANSFER)
+    .execute();
   const remaining = new Map(holds.map((hold) => [hold.id, hold.remaining]));
   expect(holdIds.map((id) => remaining.get(id))).toEqual(model.holds.map((hold) => hold.remaining));
   expect(holds.length).toBe(model.holds.length);
+}
+
+const OUTCOMES: Record<number, string> = {
+  [BankTransfer_State.PENDING]: "open",
+  [BankTransfer_State.SUCCEEDED]: "approved",
+  [BankTransfer_State.FAILED]: "declined",
+};
+
+/** What became of all that was begun with banks, what is set aside for it, and what counts. */
+async function expectSameBanks(model: Model, walletIds: bigint[], begun: BankTransferRow[]) {
+  const { db } = ledger;
+  const rows = await db
+    .selectFrom("bankTransfer")
+    .leftJoin("hold", "hold.id", "bankTransfer.holdId")
+    .select(["bankTransfer.id", "bankTransfer.amount", "bankTransfer.state", "bankTransfer.walletId", "hold.remaining"])
+    .where("bankTransfer.walletId", "in", walletIds)
+    .execute();
+  const stored = begun.map((one) => rows.find(({ id }) => id === one.id));
+  expect(
+    stored.map((row) => ({
+      wallet: walletIds.indexOf(row?.walletId ?? 0n),
+      amount: row?.amount,
+      held: row?.remaining ?? 0n,
+      state: OUTCOMES[row?.state ?? 0],
+    })),
+  ).toEqual(model.bankTransfers.map(({ wallet, amount, held, state }) => ({ wallet, amount, held, state })));
+  expect(rows).toHaveLength(begun.length);
+
+  const allowances = await db.selectFrom("allowance").selectAll().where("id", "in", walletIds).execute();
+  const counted = walletIds.map((id) => allowances.find((row) => row.id === id));
+  expect(counted.map((row) => [row?.drawn ?? 0n, row?.bankTransfers ?? 0])).toEqual(
+    walletIds.map((_, wallet) => [
+      model.drawn[wallet] ?? 0n,
+      model.bankTransfers.filter((transfer) => transfer.wallet === wallet && transfer.state === "open").length,
+    ]),
+  );
 }

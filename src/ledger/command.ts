@@ -58,10 +58,10 @@ export function touchedBy(units: Together[]): Touched {
   return touched;
 }
 
-/** The keys of the commands that were refused. */
-export const refusedKeys = (units: Together[], outcomes: Settled<unknown>[][]) =>
+/** The keys of the commands that made no row: they were refused, or found nothing to do. */
+export const unusedKeys = (units: Together[], outcomes: Settled<unknown>[][]) =>
   units.flatMap(({ commands }, i) =>
-    commands.flatMap(({ once }, j) => (once && !outcomes[i]?.[j]?.result ? [once] : [])),
+    commands.flatMap(({ once }, j) => (once && outcomes[i]?.[j]?.result?.value === undefined ? [once] : [])),
   );
 
 /** Decides the commands of a unit in order. When one is refused, none of them happens. */

@@ -17,7 +17,7 @@ import {
   type Command,
   decideUnit,
   type Result,
-  refusedKeys,
+  unusedKeys,
   type Settled,
   type Together,
   touchedBy,
@@ -283,8 +283,8 @@ export function openLane(options: LaneOptions): Lane {
       const open = openBooks(batchId, now, newId, locked);
       const outcomes = units.map((unit) => decideUnit(unit, open, known));
       const { writes } = open;
-      // Who is refused may have had it before: money that was sent cannot be sent again.
-      const doubtful = lookUp ? [] : refusedKeys(units, outcomes);
+      // Who gets nothing may have had it before: money that was sent cannot be sent again.
+      const doubtful = lookUp ? [] : unusedKeys(units, outcomes);
       if (doubtful.length > 0 && (await isAnyKnown(session, doubtful))) throw new RepeatMissed();
 
       if (writes.events.length === 0 && writes.postings.length === 0 && !hasRows(writes.inserted, writes.changed)) {

@@ -28,8 +28,40 @@ export interface ModelAccount {
   wallets: number[];
 }
 
-/** Wallets, holds and accounts go by their numbers in order of making. A key makes a `send` happen once. */
+/** An account at a bank, as its owner has linked it. */
+export interface ModelBank {
+  account: number;
+  primary: boolean;
+  canDraw: boolean;
+  automatic: boolean;
+  unit: bigint;
+}
+
+/** Money that comes from a bank or goes to one. It is open until the bank has said what became of it. */
+export interface ModelBankTransfer {
+  kind: "topUp" | "withdraw" | "draw";
+  wallet: number;
+  amount: bigint;
+  /** What is set aside for it. */
+  held: bigint;
+  state: "open" | "approved" | "declined";
+}
+
+/** Whose main wallet it is about, and which bank account. */
+interface WithBank {
+  by: number;
+  bank: number;
+  amount: bigint;
+  key?: number;
+}
+
+/** Wallets, holds, accounts and all of banks go by their numbers in order of making. A key makes a `send` happen once. */
 export type Step =
+  | ({ do: "topUp" | "withdraw" } & WithBank)
+  /** Of what a debit of the amount finds missing. Its key has one draw under way. */
+  | ({ do: "draw" } & WithBank & { key: number })
+  /** The bank has said what became of it. */
+  | { do: "settle"; transfer: number; outcome: "approved" | "declined" }
   | { do: "send"; from: number; to: number; amount: bigint; byOperator: boolean; key?: number }
   /** A movement that is followed by another one, or by a mistake in the program. */
   | { do: "sendTwice"; from: number; to: number; onward: number; amount: bigint; mistake: boolean }
@@ -44,7 +76,7 @@ export type Step =
 
 /** What stands in the way of closing. */
 export interface ModelObstacle {
-  kind: "balance" | "hold" | "frozen";
+  kind: "balance" | "hold" | "frozen" | "bankTransfer";
   wallet: number;
   amount: bigint;
 }
@@ -64,7 +96,24 @@ export interface Model {
   holds: ModelHold[];
   accounts: ModelAccount[];
   keys: { [key: number]: { step: number; from: number; to: number; amount: bigint } };
+  /** Those that were linked, in order; the linked ones. */
+  banks: ModelBank[];
+  linked: boolean[];
+  bankTransfers: ModelBankTransfer[];
+  /** What may be drawn in a day, which does not end, and what was, by wallet. */
+  drawDay: bigint;
+  drawn: { [wallet: number]: bigint };
+  /** By owner and key. */
+  bankKeys: { [key: string]: { step: number; kind: string; bank: number; amount: bigint } };
+  drawKeys: { [key: number]: { step: number; transfer: number } };
   steps: number;
+}
+
+/** A debit may draw again once its draw has ended and the batch is over in which it did. */
+export function endBatch(model: Model) {
+  for (const [key, { transfer }] of Object.entries(model.drawKeys)) {
+    if (model.bankTransfers[transfer]?.state !== "open") delete model.drawKeys[Number(key)];
+  }
 }
 
 /** Runs steps that happen together or not at all. */
@@ -164,6 +213,46 @@ function run(model: Model, step: Step, number: number): Answer {
       turned.state = step.do === "freeze" ? "frozen" : "open";
       break;
     }
+    case "topUp":
+    case "withdraw": {
+      const { do: kind, by, bank, amount, key } = step;
+      const scoped = `${by} ${key}`;
+      const first = key === undefined ? undefined : model.bankKeys[scoped];
+      if (first) {
+        const isSame = first.kind === kind && first.bank === bank && first.amount === amount;
+        return isSame ? { is: "replayed", step: first.step } : refuse("IDEMPOTENCY_KEY_REUSED");
+      }
+      const begin = kind === "topUp" ? topUp : withdraw;
+      model.bankTransfers.push({ kind, ...begin(model, step), state: "open" });
+      if (key !== undefined) model.bankKeys[scoped] = { step: number, kind, bank, amount };
+      break;
+    }
+    case "draw": {
+      const first = model.drawKeys[step.key];
+      if (first) return { is: "replayed", step: first.step };
+      const drawn = draw(model, step);
+      if (!drawn) break;
+      model.bankTransfers.push({ kind: "draw", ...drawn, state: "open" });
+      model.drawKeys[step.key] = { step: number, transfer: model.bankTransfers.length - 1 };
+      break;
+    }
+    case "settle": {
+      const transfer = model.bankTransfers[step.transfer] ?? refuse("error");
+      if (transfer.state !== "open") break;
+      const { kind, amount, held } = transfer;
+      const owner = wallet(transfer.wallet);
+      const isPaid = step.outcome === "approved";
+      if (isPaid && kind !== "withdraw") {
+        if (owner.state === "closed") refuse("WALLET_CLOSED");
+        if (owner.balance + amount > MAX) refuse("BALANCE_OVERFLOW");
+      }
+      owner.held -= held;
+      if (isPaid) book(owner, kind === "withdraw" ? -amount : amount);
+      if (!isPaid && kind !== "withdraw") model.drawn[transfer.wallet] = drawnBy(model, transfer.wallet) - amount;
+      transfer.held = 0n;
+      transfer.state = step.outcome;
+      break;
+    }
     case "rename":
       openAccount(model, step.account).name = step.name;
       break;
@@ -172,6 +261,7 @@ function run(model: Model, step: Step, number: number): Answer {
       const obstacles = obstaclesOf(model, account);
       if (obstacles.length > 0) return { is: "done", step: number, obstacles };
       for (const index of account.wallets) wallet(index).state = "closed";
+      model.linked = model.linked.map((isLinked, bank) => isLinked && model.banks[bank]?.account !== step.account);
       account.state = "closed";
       account.name = "";
       break;
@@ -186,16 +276,77 @@ function openAccount(model: Model, index: number): ModelAccount {
 }
 
 /** By kind, and within a kind by wallet. */
-function obstaclesOf({ wallets }: Model, account: ModelAccount): ModelObstacle[] {
+function obstaclesOf({ wallets, bankTransfers }: Model, account: ModelAccount): ModelObstacle[] {
+  const isUnderWay = (index: number) => bankTransfers.some(({ wallet, state }) => wallet === index && state === "open");
   const own = account.wallets.map((index) => ({ index, ...(wallets[index] as ModelWallet) }));
   return [
     ...own.filter(({ balance }) => balance > 0n).map(({ index, balance }) => obstacle("balance", index, balance)),
     ...own.filter(({ held }) => held > 0n).map(({ index, held }) => obstacle("hold", index, held)),
     ...own.filter(({ state }) => state === "frozen").map(({ index }) => obstacle("frozen", index, 0n)),
+    ...own.filter(({ index }) => isUnderWay(index)).map(({ index }) => obstacle("bankTransfer", index, 0n)),
   ];
 }
 
 const obstacle = (kind: ModelObstacle["kind"], wallet: number, amount: bigint) => ({ kind, wallet, amount });
+
+type Begun = Pick<ModelBankTransfer, "wallet" | "amount" | "held">;
+
+function topUp(model: Model, { by, bank, amount }: WithBank): Begun {
+  const wallet = mainWallet(model, by);
+  if (walletOf(model, wallet).state === "closed") refuse("WALLET_CLOSED");
+  drawable(model, by, bank);
+  countDraw(model, wallet, amount);
+  return { wallet, amount, held: 0n };
+}
+
+function withdraw(model: Model, { by, bank, amount }: WithBank): Begun {
+  linkedBank(model, by, bank);
+  const wallet = mainWallet(model, by);
+  const payer = walletOf(model, wallet);
+  mayPay(payer, false);
+  isCovered(payer, amount);
+  payer.held += amount;
+  return { wallet, amount, held: amount };
+}
+
+function draw(model: Model, { by, bank, amount: debit }: WithBank): Begun | undefined {
+  const wallet = mainWallet(model, by);
+  const payer = walletOf(model, wallet);
+  mayPay(payer, false);
+  const { primary, automatic, unit } = drawable(model, by, bank);
+  if (!primary || !automatic) refuse("BANK_CONSENT_MISSING");
+  const held = payer.balance - payer.held;
+  const missing = debit - held;
+  if (missing <= 0n) return undefined;
+  const rounded = missing % unit === 0n ? missing : missing + unit - (missing % unit);
+  const amount = drawnBy(model, wallet) + rounded <= model.drawDay ? rounded : missing;
+  countDraw(model, wallet, amount);
+  payer.held += held;
+  return { wallet, amount, held };
+}
+
+const mainWallet = (model: Model, account: number): number =>
+  model.accounts[account]?.wallets[0] ?? model.wallets.length;
+
+const walletOf = (model: Model, index: number): ModelWallet => model.wallets[index] ?? refuse("WALLET_NOT_FOUND");
+
+function linkedBank(model: Model, account: number, index: number): ModelBank {
+  const bank = model.banks[index];
+  return bank && bank.account === account && model.linked[index] ? bank : refuse("BANK_ACCOUNT_NOT_FOUND");
+}
+
+function drawable(model: Model, account: number, index: number): ModelBank {
+  const bank = linkedBank(model, account, index);
+  return bank.canDraw ? bank : refuse("BANK_CONSENT_MISSING");
+}
+
+const drawnBy = (model: Model, wallet: number): bigint => model.drawn[wallet] ?? 0n;
+
+function countDraw(model: Model, wallet: number, amount: bigint) {
+  const drawn = drawnBy(model, wallet) + amount;
+  if (drawn > model.drawDay) refuse("DRAW_LIMIT_EXCEEDED");
+  model.drawn[wallet] = drawn;
+}
 
 function move(from: ModelWallet, to: ModelWallet, amount: bigint, byOperator: boolean) {
   mayPay(from, byOperator);
@@ -208,10 +359,13 @@ function post(from: ModelWallet, to: ModelWallet, amount: bigint) {
   for (const [wallet, change] of [
     [from, -amount],
     [to, amount],
-  ] as const) {
-    wallet.balance += change;
-    wallet.entries.push({ change, balance: wallet.balance });
-  }
+  ] as const)
+    book(wallet, change);
+}
+
+function book(wallet: ModelWallet, change: bigint) {
+  wallet.balance += change;
+  wallet.entries.push({ change, balance: wallet.balance });
 }
 
 function mayPay(from: ModelWallet, byOperator: boolean) {
