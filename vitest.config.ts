@@ -6,7 +6,7 @@ export default defineConfig({
     exclude: ["test/crash/**"],
     globalSetup: "test/support/services.ts",
     maxWorkers: 2,
-    testTimeout: 20_000,
+    testTimeout: 60_000,
     hookTimeout: 60_000,
   },
 });
