@@ -19,6 +19,7 @@ import { plainError } from "./rpc/observe.ts";
 import { openRates, type Rates } from "./rpc/rate.ts";
 import { cancelScheduledOf } from "./schedule/leaving.ts";
 import { openTexter } from "./sms.ts";
+import { openWaitingGifts, type WaitingGifts } from "./transfer/waiting.ts";
 
 /** What the parts of the program share. */
 export interface App {
@@ -48,6 +49,8 @@ export interface App {
   payOut: PayOut;
   /** Ends what somebody who left had open. */
   endPending(accountId: bigint): Promise<void>;
+  /** What somebody gave or was given who leaves. */
+  gifts: WaitingGifts;
   /** Does in the background what is due, in a server with the role. */
   runner: Runner;
   newId: NewId;
@@ -62,7 +65,7 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
   const metrics = createMetrics();
   const db = openDatabase(config.databaseUrl);
   const ids = await leaseIds(db, (err) => log.warn({ err }, "the process slot was not renewed"));
-  const lane = openLane({
+  const ledger = openLane({
     databaseUrl: config.databaseUrl,
     newId: ids.newId,
     log,
@@ -71,7 +74,9 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
     observe: metrics.observeBatch,
     observeTrouble: metrics.observeLaneTrouble,
   });
-  metrics.watchLane(lane.size);
+  metrics.watchLane(ledger.size);
+  const gifts = openWaitingGifts({ db, lane: ledger });
+  const { lane } = gifts;
   const trail = openTrail({ db, newId: ids.newId, log, observe: metrics.observeAudit });
   const redis = openRedis(config.redisUrl, log);
   const subscriber = redis.duplicate({ maxRetriesPerRequest: null, autoResubscribe: false });
@@ -109,6 +114,7 @@ export async function createApp(config: Config, parts: Partial<Pick<App, "log" |
       await cancelScheduledOf({ db, lane }, accountId);
       await endRequestsOf({ db, lane }, accountId);
     },
+    gifts,
     runner,
     newId: ids.newId,
     async close() {

@@ -201,6 +201,8 @@ const environment = z.object({
     .optional(),
   /** What accounts may move: names with limits, as JSON. */
   CHATPAY_TIERS: tiers,
+  /** So many minutes before its time is over, people are reminded of a gift; of a short one when half of it is over. */
+  CHATPAY_GIFT_REMINDER_MINUTES: whole(1_440, 0, 43_200),
   /** KFTC open banking, https://openapi.openbanking.or.kr: all of it, or none and nobody links a bank. */
   CHATPAY_OPENBANKING_URL: url("http", "https").optional(),
   CHATPAY_OPENBANKING_CLIENT_ID: z.string().optional(),
@@ -352,6 +354,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env) {
     sms: smsOf(values),
     pinAbove: values.CHATPAY_PIN_ABOVE,
     tiers: values.CHATPAY_TIERS,
+    giftReminderMs: values.CHATPAY_GIFT_REMINDER_MINUTES * 60_000,
     banking: bankingOf(values),
     bankSecret: values.CHATPAY_BANK_SECRET ?? randomBytes(32),
     acceptedBankSecrets: values.CHATPAY_BANK_SECRETS_ACCEPTED,

@@ -28,6 +28,13 @@ function refusal(
 export const reasonOf = (error: unknown): Reason | undefined =>
   error instanceof ConnectError ? error.findDetails(ErrorInfoSchema)[0]?.reason : undefined;
 
+/** The wallet of which a refusal says that it has too little. */
+export function shortWalletOf(error: unknown): bigint | undefined {
+  if (reasonOf(error) !== Reason.INSUFFICIENT_FUNDS) return undefined;
+  const [info] = (error as ConnectError).findDetails(ErrorInfoSchema);
+  return BigInt(info?.metadata.wallet_id ?? 0);
+}
+
 // Who is calling
 
 export const credentialMissing = () =>
@@ -220,6 +227,13 @@ export const sameWallet = (walletId: bigint) =>
 
 export const transferNotFound = (transferId: bigint | string) =>
   refusal(Code.NotFound, Reason.TRANSFER_NOT_FOUND, "no such transfer", { transfer_id: transferId });
+
+/** `state` is how it ended, such as EXPIRED. */
+export const transferEnded = (transferId: bigint, state: string) =>
+  refusal(Code.FailedPrecondition, Reason.TRANSFER_ENDED, "the gift has ended already; look at its state", {
+    transfer_id: transferId,
+    state,
+  });
 
 export const batchAborted = () =>
   refusal(Code.Aborted, Reason.BATCH_ABORTED, "another transfer of the batch was refused, so none happened");

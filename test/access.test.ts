@@ -193,6 +193,37 @@ const RPCS: Record<string, Row> = {
     good: () => ({ transfers: [sending(1n)] }),
     frozen: FROZEN,
   },
+  "TransferService/SendGift": {
+    may: { person: INVALID, service: INVALID },
+    scope: "TRANSFERS_WRITE",
+    good: () => sending(1n),
+    frozen: FROZEN,
+  },
+  // A frozen wallet receives, and what only goes back to its owner has not been paid.
+  "TransferService/AcceptGift": {
+    may: { person: INVALID, service: INVALID },
+    scope: "TRANSFERS_WRITE",
+    good: async (me) => ({ transferId: await giftTo(me) }),
+    frozen: "OK",
+  },
+  "TransferService/DeclineGift": {
+    may: { person: INVALID, service: INVALID },
+    scope: "TRANSFERS_WRITE",
+    good: async (me) => ({ transferId: await giftTo(me) }),
+    frozen: "OK",
+  },
+  "TransferService/CancelGift": {
+    may: { person: INVALID, service: INVALID },
+    scope: "TRANSFERS_WRITE",
+    good: async (me) => ({ transferId: (await me.transfers.sendGift(sending(1n))).transfer?.id }),
+    frozen: "OK",
+  },
+  "TransferService/ListTransferChanges": {
+    may: { person: INVALID, service: INVALID, operator: INVALID },
+    scope: "TRANSFERS_READ",
+    good: async (me) => ({ transferId: (await me.transfers.sendGift(sending(1n))).transfer?.id }),
+    frozen: "OK",
+  },
   "TransferService/GetTransfer": {
     may: { person: INVALID, service: INVALID, operator: INVALID },
     scope: "TRANSFERS_READ",
@@ -483,6 +514,31 @@ const IDS: Record<string, IdRow> = {
     foreign: "systemWallet",
     listing: true,
   },
+  "TransferService/SendGift": {
+    fields: ["recipient_wallet_id"],
+    request: (recipientWalletId) => ({ idempotencyKey: randomUUID(), recipientWalletId, amount: 1n }),
+    foreign: "systemWallet",
+  },
+  "TransferService/AcceptGift": {
+    fields: ["transfer_id"],
+    request: (transferId) => ({ transferId }),
+    foreign: "gift",
+  },
+  "TransferService/DeclineGift": {
+    fields: ["transfer_id"],
+    request: (transferId) => ({ transferId }),
+    foreign: "gift",
+  },
+  "TransferService/CancelGift": {
+    fields: ["transfer_id"],
+    request: (transferId) => ({ transferId }),
+    foreign: "gift",
+  },
+  "TransferService/ListTransferChanges": {
+    fields: ["transfer_id"],
+    request: (transferId) => ({ transferId }),
+    foreign: "gift",
+  },
   "TransferService/GetTransfer": {
     fields: ["transfer_id"],
     request: (transferId) => ({ transferId }),
@@ -612,6 +668,7 @@ interface Foreign {
   transfer: string;
   moneyRequest: string;
   scheduledTransfer: string;
+  gift: string;
   payment: string;
   partner: string;
   key: string;
@@ -623,8 +680,9 @@ let alice: Person;
 let shop: Awaited<ReturnType<typeof openPartner>>;
 let stranger: Person;
 let foreign: Foreign;
-/** Who is paid by everybody. */
+/** Who is paid by everybody, and who gives to everybody. */
 let friend: Person;
+let giver: Person;
 
 beforeAll(async () => {
   alice = await openWallet(server, { balance: 1_000n });
@@ -634,6 +692,8 @@ beforeAll(async () => {
   const theirShop = await openPartner(server);
   const sent = { idempotencyKey: randomUUID(), recipientWalletId: friend.walletId, amount: 10n };
   const { transfer } = await stranger.transfers.sendTransfer(sent);
+  const { transfer: gift } = await stranger.transfers.sendGift(sent);
+  giver = await openWallet(server, { balance: 1_000n });
   const order = { partnerId: theirShop.partnerId, orderKey: randomUUID(), amount: 10n };
   const { keys: theirKeys } = await server.client(KeyService, { bearer: theirShop.bearer }).listKeys({});
   const { payment } = await stranger.payments.approvePayment(order);
@@ -649,6 +709,7 @@ beforeAll(async () => {
     transfer: transfer?.id ?? "",
     moneyRequest: await askFor(stranger, friend),
     scheduledTransfer: await schedule(stranger),
+    gift: gift?.id ?? "",
     payment: payment?.id ?? "",
     partner: theirShop.partnerId,
     key: theirKeys[0]?.id ?? "",
@@ -768,6 +829,10 @@ async function schedule(from: Person): Promise<string> {
   return scheduledTransfer?.id ?? "";
 }
 
+async function giftTo({ walletId: recipientWalletId }: Person) {
+  const { transfer } = await giver.transfers.sendGift({ idempotencyKey: randomUUID(), recipientWalletId, amount: 1n });
+  return transfer?.id;
+}
 const saving = (savingsWalletId: string) => ({ idempotencyKey: randomUUID(), savingsWalletId, amount: 1n });
 
 async function openSavings(owner: Person): Promise<string> {

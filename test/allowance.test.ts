@@ -67,6 +67,7 @@ function at<T>({ allowances, balance }: Store, now: Date, decide: (books: Books)
     wallet: new Map([[WALLET, walletRow(balance)]]),
     hold: new Map(),
     allowance: allowances,
+    gift: new Map(),
     bankAccount: new Map(),
     bankTransfer: new Map(),
     moneyRequest: new Map(),

@@ -361,6 +361,22 @@ test("W4: a payment draws too, rounded up to the unit that its owner wants", asy
   expect(await atBank(alice.bank)).toBe(80_000n);
 });
 
+test("W4: a gift that finds too little draws the shortfall, which waits with it", async () => {
+  const alice = await newcomer({ balance: 100_000n, automaticTopUp: true });
+  const bob = await openWallet(server);
+  await topUp(alice, alice.bank, 1_000n);
+  const order = { idempotencyKey: randomUUID(), recipientWalletId: bob.walletId, amount: 3_000n };
+
+  const gifts = await Promise.all(Array.from({ length: 5 }, () => alice.transfers.sendGift(order)));
+  expect(new Set(gifts.map(({ transfer }) => transfer?.id)).size).toBe(1);
+  expect(await atBank(alice.bank)).toBe(97_000n);
+  const { wallet } = await alice.wallets.getWallet({});
+  expect([wallet?.balance, wallet?.held]).toEqual([3_000n, 3_000n]);
+
+  await bob.transfers.declineGift({ transferId: gifts[0]?.transfer?.id ?? "" });
+  expect([await balanceOf(alice), await balanceOf(bob)]).toEqual([3_000n, 0n]);
+});
+
 test("W4: without consent, or without a primary account, nothing is drawn", async () => {
   const [alice, bob] = [await newcomer(), await openWallet(server)];
 

@@ -118,6 +118,23 @@ test("A9: amounts above the limit need the PIN: transfers, batches and payments"
   expect(await balanceOf(alice)).toBe(100_000n - 6n * ABOVE - 6n);
 });
 
+test("A9: a gift needs the PIN as a transfer does, and accepting one needs none", async () => {
+  const alice = await openMember({ balance: 50_000n, pin: PIN });
+  const bob = await openMember();
+  const gift = order(bob, ABOVE + 1n);
+  const given = (pin: string) => alice.transfers.sendGift({ ...gift, pin });
+
+  expect((await detailOf(given(""))).reason).toBe(Reason.PIN_REQUIRED);
+  expect((await detailOf(given(WRONG))).reason).toBe(Reason.PIN_WRONG);
+  const { transfer } = await given(PIN);
+  // What was given under the key before needs none.
+  expect((await given("")).transfer).toEqual(transfer);
+  await bob.transfers.acceptGift({ transferId: transfer?.id ?? "" });
+  await alice.transfers.sendGift(order(bob, ABOVE));
+
+  expect(await balanceOf(bob)).toBe(ABOVE + 1n);
+});
+
 test("A9: whoever has no PIN is told so, with the amount that goes without", async () => {
   const alice = await openMember({ balance: 5_000n });
   const bob = await openWallet(server);

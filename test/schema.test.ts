@@ -140,7 +140,7 @@ test("every step of a migration can be run again after a stop in its middle", as
     await sql`delete from kysely_migration`.execute(fresh);
 
     expect((await migrate(fresh)).length).toBeGreaterThan(0);
-    expect((await sql`select id from wallet`.execute(fresh)).rows).toEqual([{ id: 1n }]);
+    expect((await sql`select id from wallet`.execute(fresh)).rows).toEqual([{ id: 1n }, { id: 2n }]);
   } finally {
     await fresh.destroy();
   }

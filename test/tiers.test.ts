@@ -104,6 +104,54 @@ test("W6: a wallet is sent no more than it may hold; savings, payments and opera
   expect(await balanceOf(bob)).toBe(9_000n);
 });
 
+const give = async (from: Person, to: Pick<Person, "walletId">, amount: bigint) =>
+  (await from.transfers.sendGift(order(to, amount))).transfer?.id ?? "";
+
+test("W6: a gift counts when it is sent, and no more when it comes back on the same day", async () => {
+  const [alice, bob] = [await openWallet(server, { balance: 5_000n }), await openWallet(server)];
+  expect(await refusalOf(give(alice, bob, 501n))).toEqual(LIMITED);
+  const [declined, canceled, kept] = [
+    await give(alice, bob, 200n),
+    await give(alice, bob, 100n),
+    await give(alice, bob, 300n),
+  ];
+  expect(await leftOf(alice)).toEqual([400n, 0n]);
+  expect(await refusalOf(give(alice, bob, 1n))).toEqual(LIMITED);
+
+  await bob.transfers.declineGift({ transferId: declined });
+  await alice.transfers.cancelGift({ transferId: canceled });
+  expect(await leftOf(alice)).toEqual([700n, 300n]);
+  await bob.transfers.acceptGift({ transferId: kept });
+  await give(alice, bob, 400n);
+
+  // Whoever accepted a gift is no stranger.
+  expect(await leftOf(alice)).toEqual([300n, 300n]);
+});
+
+test("W6: a gift of another day gives nothing back of this one", async () => {
+  const [alice, bob] = [await openWallet(server, { balance: 5_000n }), await openWallet(server)];
+  const transferId = await give(alice, bob, 300n);
+  const yesterday = { day: 20200101 };
+  await server.app.db.updateTable("gift").set(yesterday).where("id", "=", BigInt(transferId)).execute();
+
+  await bob.transfers.declineGift({ transferId });
+
+  expect(await leftOf(alice)).toEqual([700n, 300n]);
+  expect(await balanceOf(alice)).toBe(5_000n);
+});
+
+test("W6: nobody accepts more than they may hold, and the gift waits until they can", async () => {
+  const alice = await openWallet(server, { balance: 5_000n });
+  const [bob, carol] = [await openWallet(server, { balance: 4_900n }), await openWallet(server)];
+  const transferId = await give(alice, bob, 101n);
+
+  expect(await refusalOf(bob.transfers.acceptGift({ transferId }))).toEqual(failed(Reason.BALANCE_LIMIT_EXCEEDED));
+  await send(bob, carol, 1n);
+  await bob.transfers.acceptGift({ transferId });
+
+  expect(await balanceOf(bob)).toBe(5_000n);
+});
+
 test("W6: an operator gives a wallet another tier, which holds at once and keeps what was counted", async () => {
   const alice = await openWallet(server, { balance: 5_000n });
   const bob = await openWallet(server);

@@ -551,7 +551,7 @@ test("the books are right before anything is done to them", async () => {
   expect(await differencesIn(databaseUrl)).toEqual([]);
   expect(await reportOf(databaseUrl)).toMatchObject({
     clean: true,
-    walletCount: 5,
+    walletCount: 6,
     postingCount: postings.length,
     batchCount: batches.length,
     position: batches.at(-1)?.lastPosition,
@@ -715,7 +715,7 @@ test("chatpay verify ends with 0 when the books are right, and with 1 when they 
   const wrong = await chatpay("verify", "--json");
   await admin.query(`update wallet set balance = balance - 1 where id = ${alice}`);
 
-  expect(right).toEqual({ code: 0, out: expect.stringMatching(/^5 wallets, \d+ postings.*\nthe books are right\n$/) });
+  expect(right).toEqual({ code: 0, out: expect.stringMatching(/^6 wallets, \d+ postings.*\nthe books are right\n$/) });
   expect(wrong.code).toBe(1);
   const lines = wrong.out
     .trimEnd()

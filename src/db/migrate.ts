@@ -9,6 +9,7 @@ import * as bank from "./migrations/0006_bank.ts";
 import * as linkEvents from "./migrations/0007_link_events.ts";
 import * as requests from "./migrations/0009_requests.ts";
 import * as schedules from "./migrations/0010_schedules.ts";
+import * as gifts from "./migrations/0011_gifts.ts";
 
 /** In the order in which they are applied. Appended, never edited. */
 const migrations: Record<string, Migration> = {
@@ -21,6 +22,7 @@ const migrations: Record<string, Migration> = {
   "0007_link_events": linkEvents,
   "0009_requests": requests,
   "0010_schedules": schedules,
+  "0011_gifts": gifts,
 };
 
 /** Brings the tables up to date; the names of what was applied now. Several processes may try at once. */

@@ -272,6 +272,9 @@ export const tables = {
     requests: number,
     /** Transfers that are scheduled. */
     scheduled: number,
+    /** Gifts of the wallet that wait, and those that wait for it. */
+    giftsSent: number,
+    giftsReceived: number,
   },
   /** What is known of a savings wallet besides its money. */
   savings: {
@@ -486,6 +489,37 @@ export const tables = {
     leaseOwner: text,
     leaseUntil: optional(time),
   },
+  /** A transfer that its recipient accepts in the chat. */
+  gift: {
+    id: bigint,
+    senderAccountId: bigint,
+    senderWalletId: bigint,
+    recipientAccountId: bigint,
+    recipientWalletId: bigint,
+    amount: bigint,
+    currency: text,
+    memo: text,
+    /** Transfer_State of the proto. One that is pending after its time has expired, though nobody has written it down. */
+    state: number,
+    /** Sets the money aside in the sender's wallet. */
+    holdId: bigint,
+    /** The day in Seoul whose limit it counts against, as 20261231; 0 for none. */
+    day: number,
+    /** 1 when it counts as sent to a stranger. */
+    toStranger: number,
+    /** The API key of the chat server that acted for the sender, if one did. */
+    apiKeyId: optional(bigint),
+    idempotencyKey: bytes,
+    createTime: time,
+    expireTime: time,
+    /** When those whom it concerns are reminded; none when they were, or when it has ended. */
+    remindTime: optional(time),
+    /** When its sender left, and the house took the money over. */
+    handOverTime: optional(time),
+    endTime: optional(time),
+    /** The API key of the chat server that ended it for somebody, if one did. */
+    endApiKeyId: optional(bigint),
+  },
   /** The numbers that keep ids of different processes apart; see id.ts. */
   processSlot: {
     slot: number,
@@ -528,6 +562,9 @@ export type BankTransferRow = Row<"bankTransfer">;
 export type MoneyRequestRow = Row<"moneyRequest">;
 export type MoneyRequestPartRow = Row<"moneyRequestPart">;
 export type ScheduledTransferRow = Row<"scheduledTransfer">;
+export type GiftRow = Row<"gift">;
 
 /** The wallet on the other side of money that came from or went to a bank. */
 export const BANK_CLEARING = 1n;
+/** The wallet of the house's own money. */
+export const HOUSE = 2n;

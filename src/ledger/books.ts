@@ -27,6 +27,7 @@ export const LOCK_ORDER = [
   "moneyRequest",
   "moneyRequestPart",
   "scheduledTransfer",
+  "gift",
 ] as const satisfies TableName[];
 export type LockedTable = (typeof LOCK_ORDER)[number];
 
@@ -48,6 +49,7 @@ export const ONCE = {
   bankDraw: ["bankTransfer", "drawKey"],
   moneyRequest: ["moneyRequest", "idempotencyKey"],
   scheduledTransfer: ["scheduledTransfer", "idempotencyKey"],
+  gift: ["gift", "idempotencyKey"],
 } as const satisfies Record<string, [TableName, string]>;
 export type OnceIndex = keyof typeof ONCE;
 export type OnceTable = (typeof ONCE)[OnceIndex][0];

@@ -130,6 +130,8 @@ export const COLUMNS = {
       "updateTime",
       "requests",
       "scheduled",
+      "giftsSent",
+      "giftsReceived",
     ],
   },
   bankAccount: {
@@ -211,6 +213,24 @@ export const COLUMNS = {
       "createTime",
     ],
     changing: ["state", "transferId", "failureReason", "failureMessage", "updateTime", "dueTime"],
+  },
+  gift: {
+    fixed: [
+      "id",
+      "senderAccountId",
+      "senderWalletId",
+      "recipientAccountId",
+      "recipientWalletId",
+      "amount",
+      "currency",
+      "holdId",
+      "day",
+      "toStranger",
+      "idempotencyKey",
+      "createTime",
+      "expireTime",
+    ],
+    changing: ["state", "remindTime", "handOverTime", "endTime", "endApiKeyId"],
   },
 } as const satisfies { [T in LockedTable]: { fixed: ColumnOf<T>[]; changing: ColumnOf<T>[] } };
 

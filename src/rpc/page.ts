@@ -29,9 +29,30 @@ export function readPage(request: { pageSize: number; pageToken: string }, ...fi
 }
 
 function readToken(token: string, mark: string): bigint {
-  const [, cursor, tokenMark] = /^([0-9]{1,19})\.(.*)$/.exec(Buffer.from(token, "base64url").toString()) ?? [];
-  if (cursor === undefined || tokenMark !== mark) throw pageTokenInvalid();
-  return BigInt(cursor);
+  const [cursor, ...more] = readTokenOf(token, mark);
+  if (cursor === undefined || more.length > 0) throw pageTokenInvalid();
+  return cursor;
+}
+
+function readTokenOf(token: string, mark: string): bigint[] {
+  const text = Buffer.from(token, "base64url").toString();
+  const [, cursors, tokenMark] = /^([0-9]{1,19}(?:-[0-9]{1,19})*)\.(.*)$/.exec(text) ?? [];
+  if (cursors === undefined || tokenMark !== mark) throw pageTokenInvalid();
+  return cursors.split("-").map(BigInt);
+}
+
+/** A listing that is put together of two: a token says where the page before ended in each of them. */
+export function readMergedPage(request: { pageSize: number; pageToken: string }, ...filter: Filter) {
+  const mark = markOf(filter);
+  const [one, other, ...more] = request.pageToken === "" ? [] : readTokenOf(request.pageToken, mark);
+  const isOdd = request.pageToken !== "" && other === undefined;
+  if (isOdd || more.length > 0) throw pageTokenInvalid();
+  return {
+    size: request.pageSize || SIZE_STANDARD,
+    /** Undefined on the first page. */
+    cursors: one === undefined || other === undefined ? undefined : ([one, other] as const),
+    tokenAfter: (cursors: [bigint, bigint]) => Buffer.from(`${cursors.join("-")}.${mark}`).toString("base64url"),
+  };
 }
 
 /** A listing that somebody else pages: a token is what they say comes next. */
@@ -49,10 +70,12 @@ export function readForeignPage({ pageToken }: { pageToken: string }, ...filter:
 /** How many entries of a wallet one page looks through for those that its filters let pass. */
 const SCAN_MAX = 10_000n;
 
+/** The sequences, before this one, that one page looks at. */
+export const scanSpan = (before: bigint) => ({ from: before > SCAN_MAX ? before - SCAN_MAX : 1n, before });
+
 /** The sequences of a wallet that one page looks at: newest first, bounded, whatever the filters leave of them. */
 export function scanWindow(page: Page, lastSequence: bigint) {
-  const before = page.cursor ?? lastSequence + 1n;
-  const from = before > SCAN_MAX ? before - SCAN_MAX : 1n;
+  const { from, before } = scanSpan(page.cursor ?? lastSequence + 1n);
   return {
     from,
     before,

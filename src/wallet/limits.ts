@@ -1,5 +1,5 @@
 import type { Limits } from "../config.ts";
-import type { AllowanceRow } from "../db/schema.ts";
+import type { AllowanceRow, GiftRow } from "../db/schema.ts";
 import { balanceLimitExceeded, drawLimitExceeded, sendLimitExceeded, tooMany } from "../errors.ts";
 import type { Books } from "../ledger/books.ts";
 import { daysAfter, fromSeoul, seoulDayNumber } from "../seoul.ts";
@@ -164,8 +164,11 @@ export interface Sent {
   toStranger: boolean;
 }
 
-/** Counts money that is sent. Throws SEND_LIMIT_EXCEEDED when it is more than may be at once, or than is left of the day. */
-export function countSend(books: Books, tiers: Tiers, { senderWalletId, amount, toStranger }: Sent) {
+/**
+ * Counts money that is sent, and answers with the day that it counts against. Throws SEND_LIMIT_EXCEEDED when it is more
+ * than may be at once, or than is left of the day.
+ */
+export function countSend(books: Books, tiers: Tiers, { senderWalletId, amount, toStranger }: Sent): number {
   const { row, counts } = openAllowance(books, senderWalletId);
   const { sendOnce, sendDay, sendStrangersDay } = limitsOf(tiers, row);
   if (sendOnce !== undefined && amount > sendOnce) throw sendLimitExceeded("transfer", sendOnce, sendOnce);
@@ -181,6 +184,54 @@ export function countSend(books: Books, tiers: Tiers, { senderWalletId, amount, 
     sent: sent + amount,
     sentToStrangers: toStranger ? sentToStrangers + amount : sentToStrangers,
   });
+  return counts.day;
+}
+
+/** Gives a day back what was sent and did not arrive, if it is not over. */
+export function giveBackSend(books: Books, { senderWalletId, amount, toStranger }: Sent, day: number) {
+  const row = allowanceOf(books, senderWalletId);
+  if (row.day !== day) return;
+  if (row.sent < amount || (toStranger && row.sentToStrangers < amount)) {
+    throw new Error(`wallet ${senderWalletId} has sent less than ${amount}`);
+  }
+  change(books, senderWalletId, {
+    sent: row.sent - amount,
+    sentToStrangers: toStranger ? row.sentToStrangers - amount : row.sentToStrangers,
+  });
+}
+
+/** Of one wallet at a time: closing its account locks all of them. */
+const GIFTS_WAITING_MAX = 500;
+
+/** Whose gift it is, and for whom. */
+type Ends = Pick<GiftRow, "senderWalletId" | "recipientWalletId">;
+
+/** Throws TOO_MANY when as many gifts of the wallet wait as may. */
+export function checkGifts(books: Books, walletId: bigint) {
+  const { giftsSent = 0 } = books.find("allowance", walletId) ?? {};
+  if (giftsSent >= GIFTS_WAITING_MAX) throw tooMany("gifts that wait", GIFTS_WAITING_MAX);
+}
+
+/** Counts a gift as waiting. */
+export function countGift(books: Books, { senderWalletId, recipientWalletId }: Ends) {
+  const { giftsSent } = openAllowance(books, senderWalletId).row;
+  change(books, senderWalletId, { giftsSent: giftsSent + 1 });
+  const { giftsReceived } = openAllowance(books, recipientWalletId).row;
+  change(books, recipientWalletId, { giftsReceived: giftsReceived + 1 });
+}
+
+/** The gift waits for its recipient no more. */
+export function endGiftReceived(books: Books, { recipientWalletId }: Ends) {
+  const { giftsReceived } = allowanceOf(books, recipientWalletId);
+  if (giftsReceived === 0) throw new Error(`no gift waits for wallet ${recipientWalletId}`);
+  change(books, recipientWalletId, { giftsReceived: giftsReceived - 1 });
+}
+
+/** The gift is its sender's no more, because it has ended or because the house has taken it over. */
+export function endGiftSent(books: Books, { senderWalletId }: Ends) {
+  const { giftsSent } = allowanceOf(books, senderWalletId);
+  if (giftsSent === 0) throw new Error(`no gift of wallet ${senderWalletId} waits`);
+  change(books, senderWalletId, { giftsSent: giftsSent - 1 });
 }
 
 /**
@@ -204,6 +255,8 @@ export function openAllowance(books: Books, walletId: bigint): { row: AllowanceR
       updateTime: books.now,
       requests: 0,
       scheduled: 0,
+      giftsSent: 0,
+      giftsReceived: 0,
     });
   const { day, drawn, sent, sentToStrangers } = countsOf(row, books.now);
   return { row, counts: { day, drawn, sent, sentToStrangers } };

@@ -1,4 +1,5 @@
 import { type ExpressionBuilder, sql } from "kysely";
+import { Transfer_State } from "../../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { Entry_Cause, Wallet_Kind, Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import type { Db } from "../db/database.ts";
 import { type AllowanceRow, BANK_CLEARING, type Database, type WalletRow } from "../db/schema.ts";
@@ -14,7 +15,7 @@ const ownedBy = (owner: Owner) => (on: ExpressionBuilder<Database, "wallet">) =>
     : on("wallet.partnerId", "=", owner.partnerId);
 };
 
-/** A wallet with what its owner calls it; empty for all but savings. */
+/** A wallet with what its owner calls it; empty for all but savings. What it holds is what it still sets aside. */
 export type NamedWallet = WalletRow & { name: string };
 
 const namedWallets = (db: Db) =>
@@ -22,7 +23,14 @@ const namedWallets = (db: Db) =>
     .selectFrom("wallet")
     .leftJoin("savings", "savings.walletId", "wallet.id")
     .selectAll("wallet")
-    .select(sql<string>`coalesce(savings.name, '')`.as("name"));
+    .select([sql<string>`coalesce(savings.name, '')`.as("name"), stillHeld().as("held")]);
+
+/** What is held, but for gifts whose time is over: their money is the sender's again, also when the job is late. */
+const stillHeld = () => sql<bigint>`
+  if(wallet.held = 0, 0, wallet.held - (
+    select cast(coalesce(sum(amount), 0) as signed) from gift
+    where sender_wallet_id = wallet.id and state = ${Transfer_State.PENDING} and hand_over_time is null
+      and expire_time <= ${new Date()}))`;
 
 export const findWallet = (db: Db, owner: Owner, id: bigint): Promise<NamedWallet | undefined> =>
   namedWallets(db).where("wallet.id", "=", id).where(ownedBy(owner)).executeTakeFirst();
@@ -157,6 +165,11 @@ function listSide(db: Db, side: "debit" | "credit", statement: Statement): Promi
     .leftJoin("transfer", (join) =>
       join.onRef("transfer.id", "=", "posting.causeId").on("posting.cause", "=", Entry_Cause.TRANSFER),
     )
+    .leftJoin("gift", (join) =>
+      join
+        .onRef("gift.id", "=", "posting.causeId")
+        .on("posting.cause", "in", [Entry_Cause.GIFT, Entry_Cause.GIFT_HAND_OVER]),
+    )
     .leftJoin("payment", (join) =>
       join.onRef("payment.id", "=", "posting.causeId").on("posting.cause", "=", Entry_Cause.PAYMENT),
     )
@@ -181,7 +194,7 @@ function listSide(db: Db, side: "debit" | "credit", statement: Statement): Promi
       "posting.createTime",
     ])
     .select(
-      sql<string>`coalesce(transfer.memo, payment.order_key, adjustment.reason, nullif(bank_account.alias, ''),
+      sql<string>`coalesce(transfer.memo, gift.memo, payment.order_key, adjustment.reason, nullif(bank_account.alias, ''),
         concat(bank_account.bank_name, ' ', bank_account.masked_number), savings.name, '')`.as("memo"),
     )
     .where(`posting.${side}WalletId`, "=", statement.walletId)

@@ -34,6 +34,7 @@ const TIMES = [
   "9999-12-31T23:59:59.999999999Z",
   "2027-01-01T00:00:00Z",
 ];
+const DURATIONS = ["60s", "3600.0000001s", "2592000s", "2592000.000000001s", "59.9s", "0s", "-1s", "315576000000s"];
 const NO_TIMES = [
   "",
   "yesterday",
@@ -108,6 +109,7 @@ function typedValue(field: DescField, world: World): fc.Arbitrary<JsonValue> {
   }
   if (field.fieldKind === "message") {
     if (field.message.typeName === "google.protobuf.Timestamp") return fc.constantFrom(...TIMES);
+    if (field.message.typeName === "google.protobuf.Duration") return fc.constantFrom(...DURATIONS);
     return typedMessage(field.message, world);
   }
   if (field.fieldKind === "enum") return enumValue(field.enum);

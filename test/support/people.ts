@@ -9,6 +9,7 @@ import { WalletService } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { unpackEvents } from "../../src/ledger/queries.ts";
 import { verifyBooks } from "../../src/ledger/verify.ts";
 import { sources } from "../../src/sources.ts";
+import type { Waiting } from "../../src/transfer/waiting.ts";
 import { adjustWallet } from "../../src/wallet/wallet.ts";
 import { accountRow } from "./load.ts";
 import type { Credential, Door, TestServer } from "./server.ts";
@@ -124,6 +125,9 @@ export async function balanceOf(person: Pick<Person, "wallets" | "walletId">): P
   if (!wallet) throw new Error("no wallet came back");
   return wallet.balance;
 }
+
+/** What closing reads of an account that has given nothing and was given nothing. */
+export const NO_GIFTS: Waiting = { sent: [], received: [], more: false };
 
 /** What the log tells of an account, in order. */
 export async function eventsOf(

@@ -10,18 +10,19 @@ import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/vali
 import { file_chatpay_auth_v1_auth } from "../../auth/v1/auth_pb.ts";
 import type { ErrorInfo } from "../../error/v1/error_pb.ts";
 import { file_chatpay_error_v1_error } from "../../error/v1/error_pb.ts";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file chatpay/transfer/v1/transfer.proto.
  */
 export const file_chatpay_transfer_v1_transfer: GenFile = /*@__PURE__*/
-  fileDesc("CiJjaGF0cGF5L3RyYW5zZmVyL3YxL3RyYW5zZmVyLnByb3RvEhNjaGF0cGF5LnRyYW5zZmVyLnYxIpcCCghUcmFuc2ZlchIKCgJpZBgBIAEoCRIYChBzZW5kZXJfd2FsbGV0X2lkGAIgASgJEhsKE3JlY2lwaWVudF93YWxsZXRfaWQYAyABKAkSDgoGYW1vdW50GAQgASgDEhAKCGN1cnJlbmN5GAUgASgJEgwKBG1lbW8YBiABKAkSMgoFc3RhdGUYByABKA4yIy5jaGF0cGF5LnRyYW5zZmVyLnYxLlRyYW5zZmVyLlN0YXRlEi8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIzCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEhMKD1NUQVRFX0NPTVBMRVRFRBABIsIBChNTZW5kVHJhbnNmZXJSZXF1ZXN0EiAKD2lkZW1wb3RlbmN5X2tleRgBIAEoCUIHukgEcgIYQBI2ChNyZWNpcGllbnRfd2FsbGV0X2lkGAIgASgJQhm6SBZyFDISXlsxLTldWzAtOV17MCwxOH0kEhcKBmFtb3VudBgDIAEoA0IHukgEIgIgABIVCgRtZW1vGAQgASgJQge6SARyAhhkEiEKA3BpbhgFIAEoCUIUukgRcg8yDV4oWzAtOV17Nn0pPyQiRwoUU2VuZFRyYW5zZmVyUmVzcG9uc2USLwoIdHJhbnNmZXIYASABKAsyHS5jaGF0cGF5LnRyYW5zZmVyLnYxLlRyYW5zZmVyIpgBChlCYXRjaFNlbmRUcmFuc2ZlcnNSZXF1ZXN0EkgKCXRyYW5zZmVycxgBIAMoCzIoLmNoYXRwYXkudHJhbnNmZXIudjEuU2VuZFRyYW5zZmVyUmVxdWVzdEILukgIkgEFCAEQ6AcSDgoGYXRvbWljGAIgASgIEiEKA3BpbhgDIAEoCUIUukgRcg8yDV4oWzAtOV17Nn0pPyQi4QIKGkJhdGNoU2VuZFRyYW5zZmVyc1Jlc3BvbnNlEkcKB3Jlc3VsdHMYASADKAsyNi5jaGF0cGF5LnRyYW5zZmVyLnYxLkJhdGNoU2VuZFRyYW5zZmVyc1Jlc3BvbnNlLlJlc3VsdBqkAQoGUmVzdWx0EjEKCHRyYW5zZmVyGAEgASgLMh0uY2hhdHBheS50cmFuc2Zlci52MS5UcmFuc2ZlckgAEkoKB3JlZnVzYWwYAiABKAsyNy5jaGF0cGF5LnRyYW5zZmVyLnYxLkJhdGNoU2VuZFRyYW5zZmVyc1Jlc3BvbnNlLlJlZnVzYWxIABIQCghyZXBsYXllZBgDIAEoCEIJCgdvdXRjb21lGlMKB1JlZnVzYWwSDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEikKBGluZm8YAyABKAsyGy5jaGF0cGF5LmVycm9yLnYxLkVycm9ySW5mbyJEChJHZXRUcmFuc2ZlclJlcXVlc3QSLgoLdHJhbnNmZXJfaWQYASABKAlCGbpIFnIUMhJeWzEtOV1bMC05XXswLDE4fSQiRgoTR2V0VHJhbnNmZXJSZXNwb25zZRIvCgh0cmFuc2ZlchgBIAEoCzIdLmNoYXRwYXkudHJhbnNmZXIudjEuVHJhbnNmZXIi6gIKFExpc3RUcmFuc2ZlcnNSZXF1ZXN0Eh0KCXBhZ2Vfc2l6ZRgBIAEoBUIKukgHGgUYyAEoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiAAhI7CglkaXJlY3Rpb24YAyABKA4yHi5jaGF0cGF5LnRyYW5zZmVyLnYxLkRpcmVjdGlvbkIIukgFggECEAESPAoFc3RhdGUYBCABKA4yIy5jaGF0cGF5LnRyYW5zZmVyLnYxLlRyYW5zZmVyLlN0YXRlQgi6SAWCAQIQARI8ChZjb3VudGVycGFydHlfd2FsbGV0X2lkGAUgASgJQhy6SBlyFzIVXihbMS05XVswLTldezAsMTh9KT8kEi4KCnN0YXJ0X3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJiChVMaXN0VHJhbnNmZXJzUmVzcG9uc2USMAoJdHJhbnNmZXJzGAEgAygLMh0uY2hhdHBheS50cmFuc2Zlci52MS5UcmFuc2ZlchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkqUgoJRGlyZWN0aW9uEhkKFURJUkVDVElPTl9VTlNQRUNJRklFRBAAEhIKDkRJUkVDVElPTl9TRU5UEAESFgoSRElSRUNUSU9OX1JFQ0VJVkVEEAIy7wMKD1RyYW5zZmVyU2VydmljZRJvCgxTZW5kVHJhbnNmZXISKC5jaGF0cGF5LnRyYW5zZmVyLnYxLlNlbmRUcmFuc2ZlclJlcXVlc3QaKS5jaGF0cGF5LnRyYW5zZmVyLnYxLlNlbmRUcmFuc2ZlclJlc3BvbnNlIgqq1BgGCgICAxAHEoEBChJCYXRjaFNlbmRUcmFuc2ZlcnMSLi5jaGF0cGF5LnRyYW5zZmVyLnYxLkJhdGNoU2VuZFRyYW5zZmVyc1JlcXVlc3QaLy5jaGF0cGF5LnRyYW5zZmVyLnYxLkJhdGNoU2VuZFRyYW5zZmVyc1Jlc3BvbnNlIgqq1BgGCgICAxAHEnAKC0dldFRyYW5zZmVyEicuY2hhdHBheS50cmFuc2Zlci52MS5HZXRUcmFuc2ZlclJlcXVlc3QaKC5jaGF0cGF5LnRyYW5zZmVyLnYxLkdldFRyYW5zZmVyUmVzcG9uc2UiDpACAarUGAcKAwIDBRAGEnUKDUxpc3RUcmFuc2ZlcnMSKS5jaGF0cGF5LnRyYW5zZmVyLnYxLkxpc3RUcmFuc2ZlcnNSZXF1ZXN0GiouY2hhdHBheS50cmFuc2Zlci52MS5MaXN0VHJhbnNmZXJzUmVzcG9uc2UiDZACAarUGAYKAgIDEAZiBnByb3RvMw", [file_buf_validate_validate, file_chatpay_auth_v1_auth, file_chatpay_error_v1_error, file_google_protobuf_timestamp]);
+  fileDesc("CiJjaGF0cGF5L3RyYW5zZmVyL3YxL3RyYW5zZmVyLnByb3RvEhNjaGF0cGF5LnRyYW5zZmVyLnYxIucECghUcmFuc2ZlchIKCgJpZBgBIAEoCRIYChBzZW5kZXJfd2FsbGV0X2lkGAIgASgJEhsKE3JlY2lwaWVudF93YWxsZXRfaWQYAyABKAkSDgoGYW1vdW50GAQgASgDEhAKCGN1cnJlbmN5GAUgASgJEgwKBG1lbW8YBiABKAkSMgoFc3RhdGUYByABKA4yIy5jaGF0cGF5LnRyYW5zZmVyLnYxLlRyYW5zZmVyLlN0YXRlEi8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgRraW5kGAkgASgOMiIuY2hhdHBheS50cmFuc2Zlci52MS5UcmFuc2Zlci5LaW5kEi8KC2V4cGlyZV90aW1lGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOaGFuZF9vdmVyX3RpbWUYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIoEBCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEhMKD1NUQVRFX0NPTVBMRVRFRBABEhEKDVNUQVRFX1BFTkRJTkcQAhISCg5TVEFURV9ERUNMSU5FRBADEhIKDlNUQVRFX0NBTkNFTEVEEAQSEQoNU1RBVEVfRVhQSVJFRBAFIjoKBEtpbmQSFAoQS0lORF9VTlNQRUNJRklFRBAAEg0KCUtJTkRfU0VORBABEg0KCUtJTkRfR0lGVBACIsIBChNTZW5kVHJhbnNmZXJSZXF1ZXN0EiAKD2lkZW1wb3RlbmN5X2tleRgBIAEoCUIHukgEcgIYQBI2ChNyZWNpcGllbnRfd2FsbGV0X2lkGAIgASgJQhm6SBZyFDISXlsxLTldWzAtOV17MCwxOH0kEhcKBmFtb3VudBgDIAEoA0IHukgEIgIgABIVCgRtZW1vGAQgASgJQge6SARyAhhkEiEKA3BpbhgFIAEoCUIUukgRcg8yDV4oWzAtOV17Nn0pPyQiRwoUU2VuZFRyYW5zZmVyUmVzcG9uc2USLwoIdHJhbnNmZXIYASABKAsyHS5jaGF0cGF5LnRyYW5zZmVyLnYxLlRyYW5zZmVyIpgBChlCYXRjaFNlbmRUcmFuc2ZlcnNSZXF1ZXN0EkgKCXRyYW5zZmVycxgBIAMoCzIoLmNoYXRwYXkudHJhbnNmZXIudjEuU2VuZFRyYW5zZmVyUmVxdWVzdEILukgIkgEFCAEQ6AcSDgoGYXRvbWljGAIgASgIEiEKA3BpbhgDIAEoCUIUukgRcg8yDV4oWzAtOV17Nn0pPyQi4QIKGkJhdGNoU2VuZFRyYW5zZmVyc1Jlc3BvbnNlEkcKB3Jlc3VsdHMYASADKAsyNi5jaGF0cGF5LnRyYW5zZmVyLnYxLkJhdGNoU2VuZFRyYW5zZmVyc1Jlc3BvbnNlLlJlc3VsdBqkAQoGUmVzdWx0EjEKCHRyYW5zZmVyGAEgASgLMh0uY2hhdHBheS50cmFuc2Zlci52MS5UcmFuc2ZlckgAEkoKB3JlZnVzYWwYAiABKAsyNy5jaGF0cGF5LnRyYW5zZmVyLnYxLkJhdGNoU2VuZFRyYW5zZmVyc1Jlc3BvbnNlLlJlZnVzYWxIABIQCghyZXBsYXllZBgDIAEoCEIJCgdvdXRjb21lGlMKB1JlZnVzYWwSDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEikKBGluZm8YAyABKAsyGy5jaGF0cGF5LmVycm9yLnYxLkVycm9ySW5mbyKCAgoPU2VuZEdpZnRSZXF1ZXN0EiAKD2lkZW1wb3RlbmN5X2tleRgBIAEoCUIHukgEcgIYQBI2ChNyZWNpcGllbnRfd2FsbGV0X2lkGAIgASgJQhm6SBZyFDISXlsxLTldWzAtOV17MCwxOH0kEhcKBmFtb3VudBgDIAEoA0IHukgEIgIgABIVCgRtZW1vGAQgASgJQge6SARyAhhkEkIKDGV4cGlyZV9hZnRlchgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgJqeATICCDwSIQoDcGluGAYgASgJQhS6SBFyDzINXihbMC05XXs2fSk/JCJDChBTZW5kR2lmdFJlc3BvbnNlEi8KCHRyYW5zZmVyGAEgASgLMh0uY2hhdHBheS50cmFuc2Zlci52MS5UcmFuc2ZlciJDChFBY2NlcHRHaWZ0UmVxdWVzdBIuCgt0cmFuc2Zlcl9pZBgBIAEoCUIZukgWchQyEl5bMS05XVswLTldezAsMTh9JCJFChJBY2NlcHRHaWZ0UmVzcG9uc2USLwoIdHJhbnNmZXIYASABKAsyHS5jaGF0cGF5LnRyYW5zZmVyLnYxLlRyYW5zZmVyIkQKEkRlY2xpbmVHaWZ0UmVxdWVzdBIuCgt0cmFuc2Zlcl9pZBgBIAEoCUIZukgWchQyEl5bMS05XVswLTldezAsMTh9JCJGChNEZWNsaW5lR2lmdFJlc3BvbnNlEi8KCHRyYW5zZmVyGAEgASgLMh0uY2hhdHBheS50cmFuc2Zlci52MS5UcmFuc2ZlciJDChFDYW5jZWxHaWZ0UmVxdWVzdBIuCgt0cmFuc2Zlcl9pZBgBIAEoCUIZukgWchQyEl5bMS05XVswLTldezAsMTh9JCJFChJDYW5jZWxHaWZ0UmVzcG9uc2USLwoIdHJhbnNmZXIYASABKAsyHS5jaGF0cGF5LnRyYW5zZmVyLnYxLlRyYW5zZmVyIkQKEkdldFRyYW5zZmVyUmVxdWVzdBIuCgt0cmFuc2Zlcl9pZBgBIAEoCUIZukgWchQyEl5bMS05XVswLTldezAsMTh9JCJGChNHZXRUcmFuc2ZlclJlc3BvbnNlEi8KCHRyYW5zZmVyGAEgASgLMh0uY2hhdHBheS50cmFuc2Zlci52MS5UcmFuc2ZlciLqAgoUTGlzdFRyYW5zZmVyc1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjIASgAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIACEjsKCWRpcmVjdGlvbhgDIAEoDjIeLmNoYXRwYXkudHJhbnNmZXIudjEuRGlyZWN0aW9uQgi6SAWCAQIQARI8CgVzdGF0ZRgEIAEoDjIjLmNoYXRwYXkudHJhbnNmZXIudjEuVHJhbnNmZXIuU3RhdGVCCLpIBYIBAhABEjwKFmNvdW50ZXJwYXJ0eV93YWxsZXRfaWQYBSABKAlCHLpIGXIXMhVeKFsxLTldWzAtOV17MCwxOH0pPyQSLgoKc3RhcnRfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImIKFUxpc3RUcmFuc2ZlcnNSZXNwb25zZRIwCgl0cmFuc2ZlcnMYASADKAsyHS5jaGF0cGF5LnRyYW5zZmVyLnYxLlRyYW5zZmVyEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLjAgoOVHJhbnNmZXJDaGFuZ2USNgoEa2luZBgBIAEoDjIoLmNoYXRwYXkudHJhbnNmZXIudjEuVHJhbnNmZXJDaGFuZ2UuS2luZBIyCgVzdGF0ZRgCIAEoDjIjLmNoYXRwYXkudHJhbnNmZXIudjEuVHJhbnNmZXIuU3RhdGUSEQoJd2FsbGV0X2lkGAMgASgJEhIKCmFwaV9rZXlfaWQYBCABKAkSLwoLY3JlYXRlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIowBCgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABINCglLSU5EX1NFTlQQARIUChBLSU5EX0hBTkRFRF9PVkVSEAISEQoNS0lORF9BQ0NFUFRFRBADEhEKDUtJTkRfREVDTElORUQQBBIRCg1LSU5EX0NBTkNFTEVEEAUSEAoMS0lORF9FWFBJUkVEEAYiTAoaTGlzdFRyYW5zZmVyQ2hhbmdlc1JlcXVlc3QSLgoLdHJhbnNmZXJfaWQYASABKAlCGbpIFnIUMhJeWzEtOV1bMC05XXswLDE4fSQiUwobTGlzdFRyYW5zZmVyQ2hhbmdlc1Jlc3BvbnNlEjQKB2NoYW5nZXMYASADKAsyIy5jaGF0cGF5LnRyYW5zZmVyLnYxLlRyYW5zZmVyQ2hhbmdlKlIKCURpcmVjdGlvbhIZChVESVJFQ1RJT05fVU5TUEVDSUZJRUQQABISCg5ESVJFQ1RJT05fU0VOVBABEhYKEkRJUkVDVElPTl9SRUNFSVZFRBACMqMICg9UcmFuc2ZlclNlcnZpY2USbwoMU2VuZFRyYW5zZmVyEiguY2hhdHBheS50cmFuc2Zlci52MS5TZW5kVHJhbnNmZXJSZXF1ZXN0GikuY2hhdHBheS50cmFuc2Zlci52MS5TZW5kVHJhbnNmZXJSZXNwb25zZSIKqtQYBgoCAgMQBxKBAQoSQmF0Y2hTZW5kVHJhbnNmZXJzEi4uY2hhdHBheS50cmFuc2Zlci52MS5CYXRjaFNlbmRUcmFuc2ZlcnNSZXF1ZXN0Gi8uY2hhdHBheS50cmFuc2Zlci52MS5CYXRjaFNlbmRUcmFuc2ZlcnNSZXNwb25zZSIKqtQYBgoCAgMQBxJjCghTZW5kR2lmdBIkLmNoYXRwYXkudHJhbnNmZXIudjEuU2VuZEdpZnRSZXF1ZXN0GiUuY2hhdHBheS50cmFuc2Zlci52MS5TZW5kR2lmdFJlc3BvbnNlIgqq1BgGCgICAxAHEmkKCkFjY2VwdEdpZnQSJi5jaGF0cGF5LnRyYW5zZmVyLnYxLkFjY2VwdEdpZnRSZXF1ZXN0GicuY2hhdHBheS50cmFuc2Zlci52MS5BY2NlcHRHaWZ0UmVzcG9uc2UiCqrUGAYKAgIDEAcSbAoLRGVjbGluZUdpZnQSJy5jaGF0cGF5LnRyYW5zZmVyLnYxLkRlY2xpbmVHaWZ0UmVxdWVzdBooLmNoYXRwYXkudHJhbnNmZXIudjEuRGVjbGluZUdpZnRSZXNwb25zZSIKqtQYBgoCAgMQBxJpCgpDYW5jZWxHaWZ0EiYuY2hhdHBheS50cmFuc2Zlci52MS5DYW5jZWxHaWZ0UmVxdWVzdBonLmNoYXRwYXkudHJhbnNmZXIudjEuQ2FuY2VsR2lmdFJlc3BvbnNlIgqq1BgGCgICAxAHEnAKC0dldFRyYW5zZmVyEicuY2hhdHBheS50cmFuc2Zlci52MS5HZXRUcmFuc2ZlclJlcXVlc3QaKC5jaGF0cGF5LnRyYW5zZmVyLnYxLkdldFRyYW5zZmVyUmVzcG9uc2UiDpACAarUGAcKAwIDBRAGEnUKDUxpc3RUcmFuc2ZlcnMSKS5jaGF0cGF5LnRyYW5zZmVyLnYxLkxpc3RUcmFuc2ZlcnNSZXF1ZXN0GiouY2hhdHBheS50cmFuc2Zlci52MS5MaXN0VHJhbnNmZXJzUmVzcG9uc2UiDZACAarUGAYKAgIDEAYSiAEKE0xpc3RUcmFuc2ZlckNoYW5nZXMSLy5jaGF0cGF5LnRyYW5zZmVyLnYxLkxpc3RUcmFuc2ZlckNoYW5nZXNSZXF1ZXN0GjAuY2hhdHBheS50cmFuc2Zlci52MS5MaXN0VHJhbnNmZXJDaGFuZ2VzUmVzcG9uc2UiDpACAarUGAcKAwIDBRAGYgZwcm90bzM", [file_buf_validate_validate, file_chatpay_auth_v1_auth, file_chatpay_error_v1_error, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
- * Transfer is one movement of money between two wallets. It never changes once COMPLETED.
+ * Transfer is one movement of money between two wallets, or a gift that may become one. It never changes once it has
+ * ended.
  *
  * @generated from message chatpay.transfer.v1.Transfer
  */
@@ -34,14 +35,14 @@ export type Transfer = Message<"chatpay.transfer.v1.Transfer"> & {
   id: string;
 
   /**
-   * The wallet that paid.
+   * The wallet that pays.
    *
    * @generated from field: string sender_wallet_id = 2;
    */
   senderWalletId: string;
 
   /**
-   * The wallet that received.
+   * The wallet that receives.
    *
    * @generated from field: string recipient_wallet_id = 3;
    */
@@ -76,11 +77,40 @@ export type Transfer = Message<"chatpay.transfer.v1.Transfer"> & {
   state: Transfer_State;
 
   /**
-   * When the money moved.
+   * When it was sent.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 8;
    */
   createTime?: Timestamp | undefined;
+
+  /**
+   * How the money gets to the recipient.
+   *
+   * @generated from field: chatpay.transfer.v1.Transfer.Kind kind = 9;
+   */
+  kind: Transfer_Kind;
+
+  /**
+   * Until when a gift can be accepted.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 10;
+   */
+  expireTime?: Timestamp | undefined;
+
+  /**
+   * When a gift ended; not set while it waits.
+   *
+   * @generated from field: google.protobuf.Timestamp end_time = 11;
+   */
+  endTime?: Timestamp | undefined;
+
+  /**
+   * When the sender of a gift closed their account and handed the money over to the house, from whom the
+   * recipient can still accept it. What they do not accept stays with the house.
+   *
+   * @generated from field: google.protobuf.Timestamp hand_over_time = 12;
+   */
+  handOverTime?: Timestamp | undefined;
 };
 
 /**
@@ -109,6 +139,34 @@ export const Transfer_State = {
    * @generated from enum value: STATE_COMPLETED = 1;
    */
   COMPLETED: 1,
+
+  /**
+   * A gift waits for its recipient; the money is set aside.
+   *
+   * @generated from enum value: STATE_PENDING = 2;
+   */
+  PENDING: 2,
+
+  /**
+   * The recipient did not want the gift.
+   *
+   * @generated from enum value: STATE_DECLINED = 3;
+   */
+  DECLINED: 3,
+
+  /**
+   * The sender took the gift back.
+   *
+   * @generated from enum value: STATE_CANCELED = 4;
+   */
+  CANCELED: 4,
+
+  /**
+   * The gift was not accepted in time.
+   *
+   * @generated from enum value: STATE_EXPIRED = 5;
+   */
+  EXPIRED: 5,
 } as const;
 
 /**
@@ -123,6 +181,47 @@ export type Transfer_State = (typeof Transfer_State)[keyof typeof Transfer_State
  */
 export const Transfer_StateSchema: GenEnum<Transfer_State> = /*@__PURE__*/
   enumDesc(file_chatpay_transfer_v1_transfer, 0, 0);
+
+/**
+ * Kind is how the money gets to the recipient.
+ *
+ * @generated from enum chatpay.transfer.v1.Transfer.Kind
+ */
+export const Transfer_Kind = {
+  /**
+   * Not set.
+   *
+   * @generated from enum value: KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * At once.
+   *
+   * @generated from enum value: KIND_SEND = 1;
+   */
+  SEND: 1,
+
+  /**
+   * When they accept it.
+   *
+   * @generated from enum value: KIND_GIFT = 2;
+   */
+  GIFT: 2,
+} as const;
+
+/**
+ * Kind is how the money gets to the recipient.
+ *
+ * @generated from enum chatpay.transfer.v1.Transfer.Kind
+ */
+export type Transfer_Kind = (typeof Transfer_Kind)[keyof typeof Transfer_Kind] | UnknownEnum;
+
+/**
+ * Describes the enum chatpay.transfer.v1.Transfer.Kind.
+ */
+export const Transfer_KindSchema: GenEnum<Transfer_Kind> = /*@__PURE__*/
+  enumDesc(file_chatpay_transfer_v1_transfer, 0, 1);
 
 /**
  * SendTransferRequest names the recipient and the amount; the sender is the caller.
@@ -334,6 +433,211 @@ export const BatchSendTransfersResponse_RefusalSchema: GenMessage<BatchSendTrans
   messageDesc(file_chatpay_transfer_v1_transfer, 4, 1);
 
 /**
+ * SendGiftRequest names the recipient and the amount; the sender is the caller.
+ *
+ * @generated from message chatpay.transfer.v1.SendGiftRequest
+ */
+export type SendGiftRequest = Message<"chatpay.transfer.v1.SendGiftRequest"> & {
+  /**
+   * Made and stored by the client before sending; scoped to the account and to gifts. A UUID does well. JSON
+   * callers may leave it empty and send the `Idempotency-Key` header instead. At most 64 characters.
+   *
+   * @generated from field: string idempotency_key = 1;
+   */
+  idempotencyKey: string;
+
+  /**
+   * The wallet for which the money is.
+   *
+   * @generated from field: string recipient_wallet_id = 2;
+   */
+  recipientWalletId: string;
+
+  /**
+   * In the wallet's minor unit; won has none. At least 1.
+   *
+   * @generated from field: int64 amount = 3;
+   */
+  amount: bigint;
+
+  /**
+   * Shown to both sides. At most 100 characters.
+   *
+   * @generated from field: string memo = 4;
+   */
+  memo: string;
+
+  /**
+   * How long the gift can be accepted, in milliseconds what is smaller left out: a minute to 30 days, 72 hours if not
+   * set.
+   *
+   * @generated from field: google.protobuf.Duration expire_after = 5;
+   */
+  expireAfter?: Duration | undefined;
+
+  /**
+   * The sender's payment PIN, where the amount is above what goes without one.
+   *
+   * @generated from field: string pin = 6;
+   */
+  pin: string;
+};
+
+/**
+ * Describes the message chatpay.transfer.v1.SendGiftRequest.
+ * Use `create(SendGiftRequestSchema)` to create a new message.
+ */
+export const SendGiftRequestSchema: GenMessage<SendGiftRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_transfer_v1_transfer, 5);
+
+/**
+ * SendGiftResponse carries the gift.
+ *
+ * @generated from message chatpay.transfer.v1.SendGiftResponse
+ */
+export type SendGiftResponse = Message<"chatpay.transfer.v1.SendGiftResponse"> & {
+  /**
+   * The gift that this key made, now or the first time.
+   *
+   * @generated from field: chatpay.transfer.v1.Transfer transfer = 1;
+   */
+  transfer?: Transfer | undefined;
+};
+
+/**
+ * Describes the message chatpay.transfer.v1.SendGiftResponse.
+ * Use `create(SendGiftResponseSchema)` to create a new message.
+ */
+export const SendGiftResponseSchema: GenMessage<SendGiftResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_transfer_v1_transfer, 6);
+
+/**
+ * AcceptGiftRequest names a gift.
+ *
+ * @generated from message chatpay.transfer.v1.AcceptGiftRequest
+ */
+export type AcceptGiftRequest = Message<"chatpay.transfer.v1.AcceptGiftRequest"> & {
+  /**
+   * The id of the gift.
+   *
+   * @generated from field: string transfer_id = 1;
+   */
+  transferId: string;
+};
+
+/**
+ * Describes the message chatpay.transfer.v1.AcceptGiftRequest.
+ * Use `create(AcceptGiftRequestSchema)` to create a new message.
+ */
+export const AcceptGiftRequestSchema: GenMessage<AcceptGiftRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_transfer_v1_transfer, 7);
+
+/**
+ * AcceptGiftResponse carries the gift.
+ *
+ * @generated from message chatpay.transfer.v1.AcceptGiftResponse
+ */
+export type AcceptGiftResponse = Message<"chatpay.transfer.v1.AcceptGiftResponse"> & {
+  /**
+   * The gift, COMPLETED.
+   *
+   * @generated from field: chatpay.transfer.v1.Transfer transfer = 1;
+   */
+  transfer?: Transfer | undefined;
+};
+
+/**
+ * Describes the message chatpay.transfer.v1.AcceptGiftResponse.
+ * Use `create(AcceptGiftResponseSchema)` to create a new message.
+ */
+export const AcceptGiftResponseSchema: GenMessage<AcceptGiftResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_transfer_v1_transfer, 8);
+
+/**
+ * DeclineGiftRequest names a gift.
+ *
+ * @generated from message chatpay.transfer.v1.DeclineGiftRequest
+ */
+export type DeclineGiftRequest = Message<"chatpay.transfer.v1.DeclineGiftRequest"> & {
+  /**
+   * The id of the gift.
+   *
+   * @generated from field: string transfer_id = 1;
+   */
+  transferId: string;
+};
+
+/**
+ * Describes the message chatpay.transfer.v1.DeclineGiftRequest.
+ * Use `create(DeclineGiftRequestSchema)` to create a new message.
+ */
+export const DeclineGiftRequestSchema: GenMessage<DeclineGiftRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_transfer_v1_transfer, 9);
+
+/**
+ * DeclineGiftResponse carries the gift.
+ *
+ * @generated from message chatpay.transfer.v1.DeclineGiftResponse
+ */
+export type DeclineGiftResponse = Message<"chatpay.transfer.v1.DeclineGiftResponse"> & {
+  /**
+   * The gift, DECLINED.
+   *
+   * @generated from field: chatpay.transfer.v1.Transfer transfer = 1;
+   */
+  transfer?: Transfer | undefined;
+};
+
+/**
+ * Describes the message chatpay.transfer.v1.DeclineGiftResponse.
+ * Use `create(DeclineGiftResponseSchema)` to create a new message.
+ */
+export const DeclineGiftResponseSchema: GenMessage<DeclineGiftResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_transfer_v1_transfer, 10);
+
+/**
+ * CancelGiftRequest names a gift.
+ *
+ * @generated from message chatpay.transfer.v1.CancelGiftRequest
+ */
+export type CancelGiftRequest = Message<"chatpay.transfer.v1.CancelGiftRequest"> & {
+  /**
+   * The id of the gift.
+   *
+   * @generated from field: string transfer_id = 1;
+   */
+  transferId: string;
+};
+
+/**
+ * Describes the message chatpay.transfer.v1.CancelGiftRequest.
+ * Use `create(CancelGiftRequestSchema)` to create a new message.
+ */
+export const CancelGiftRequestSchema: GenMessage<CancelGiftRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_transfer_v1_transfer, 11);
+
+/**
+ * CancelGiftResponse carries the gift.
+ *
+ * @generated from message chatpay.transfer.v1.CancelGiftResponse
+ */
+export type CancelGiftResponse = Message<"chatpay.transfer.v1.CancelGiftResponse"> & {
+  /**
+   * The gift, CANCELED.
+   *
+   * @generated from field: chatpay.transfer.v1.Transfer transfer = 1;
+   */
+  transfer?: Transfer | undefined;
+};
+
+/**
+ * Describes the message chatpay.transfer.v1.CancelGiftResponse.
+ * Use `create(CancelGiftResponseSchema)` to create a new message.
+ */
+export const CancelGiftResponseSchema: GenMessage<CancelGiftResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_transfer_v1_transfer, 12);
+
+/**
  * GetTransferRequest names a transfer.
  *
  * @generated from message chatpay.transfer.v1.GetTransferRequest
@@ -352,7 +656,7 @@ export type GetTransferRequest = Message<"chatpay.transfer.v1.GetTransferRequest
  * Use `create(GetTransferRequestSchema)` to create a new message.
  */
 export const GetTransferRequestSchema: GenMessage<GetTransferRequest> = /*@__PURE__*/
-  messageDesc(file_chatpay_transfer_v1_transfer, 5);
+  messageDesc(file_chatpay_transfer_v1_transfer, 13);
 
 /**
  * GetTransferResponse carries the transfer.
@@ -373,7 +677,7 @@ export type GetTransferResponse = Message<"chatpay.transfer.v1.GetTransferRespon
  * Use `create(GetTransferResponseSchema)` to create a new message.
  */
 export const GetTransferResponseSchema: GenMessage<GetTransferResponse> = /*@__PURE__*/
-  messageDesc(file_chatpay_transfer_v1_transfer, 6);
+  messageDesc(file_chatpay_transfer_v1_transfer, 14);
 
 /**
  * ListTransfersRequest says which transfers to list.
@@ -403,7 +707,7 @@ export type ListTransfersRequest = Message<"chatpay.transfer.v1.ListTransfersReq
   direction: Direction;
 
   /**
-   * Only those in this state.
+   * Only those in this state: PENDING for the gifts that wait.
    *
    * @generated from field: chatpay.transfer.v1.Transfer.State state = 4;
    */
@@ -436,7 +740,7 @@ export type ListTransfersRequest = Message<"chatpay.transfer.v1.ListTransfersReq
  * Use `create(ListTransfersRequestSchema)` to create a new message.
  */
 export const ListTransfersRequestSchema: GenMessage<ListTransfersRequest> = /*@__PURE__*/
-  messageDesc(file_chatpay_transfer_v1_transfer, 7);
+  messageDesc(file_chatpay_transfer_v1_transfer, 15);
 
 /**
  * ListTransfersResponse is one page.
@@ -464,7 +768,167 @@ export type ListTransfersResponse = Message<"chatpay.transfer.v1.ListTransfersRe
  * Use `create(ListTransfersResponseSchema)` to create a new message.
  */
 export const ListTransfersResponseSchema: GenMessage<ListTransfersResponse> = /*@__PURE__*/
-  messageDesc(file_chatpay_transfer_v1_transfer, 8);
+  messageDesc(file_chatpay_transfer_v1_transfer, 16);
+
+/**
+ * TransferChange is one thing that happened to a transfer.
+ *
+ * @generated from message chatpay.transfer.v1.TransferChange
+ */
+export type TransferChange = Message<"chatpay.transfer.v1.TransferChange"> & {
+  /**
+   * What happened.
+   *
+   * @generated from field: chatpay.transfer.v1.TransferChange.Kind kind = 1;
+   */
+  kind: TransferChange_Kind;
+
+  /**
+   * Where the transfer stood then.
+   *
+   * @generated from field: chatpay.transfer.v1.Transfer.State state = 2;
+   */
+  state: Transfer_State;
+
+  /**
+   * The main wallet of whoever did it; empty when it was nobody but time.
+   *
+   * @generated from field: string wallet_id = 3;
+   */
+  walletId: string;
+
+  /**
+   * The API key of the chat server that acted for them, where a gift was sent or ended by one.
+   *
+   * @generated from field: string api_key_id = 4;
+   */
+  apiKeyId: string;
+
+  /**
+   * When it happened.
+   *
+   * @generated from field: google.protobuf.Timestamp create_time = 5;
+   */
+  createTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message chatpay.transfer.v1.TransferChange.
+ * Use `create(TransferChangeSchema)` to create a new message.
+ */
+export const TransferChangeSchema: GenMessage<TransferChange> = /*@__PURE__*/
+  messageDesc(file_chatpay_transfer_v1_transfer, 17);
+
+/**
+ * Kind is what happened.
+ *
+ * @generated from enum chatpay.transfer.v1.TransferChange.Kind
+ */
+export const TransferChange_Kind = {
+  /**
+   * Not set.
+   *
+   * @generated from enum value: KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * It was sent: the money moved, or that of a gift was set aside.
+   *
+   * @generated from enum value: KIND_SENT = 1;
+   */
+  SENT: 1,
+
+  /**
+   * The sender of a gift closed their account; the house has its money since.
+   *
+   * @generated from enum value: KIND_HANDED_OVER = 2;
+   */
+  HANDED_OVER: 2,
+
+  /**
+   * The recipient took the gift.
+   *
+   * @generated from enum value: KIND_ACCEPTED = 3;
+   */
+  ACCEPTED: 3,
+
+  /**
+   * The recipient did not want the gift.
+   *
+   * @generated from enum value: KIND_DECLINED = 4;
+   */
+  DECLINED: 4,
+
+  /**
+   * The sender took the gift back.
+   *
+   * @generated from enum value: KIND_CANCELED = 5;
+   */
+  CANCELED: 5,
+
+  /**
+   * The time of the gift was over.
+   *
+   * @generated from enum value: KIND_EXPIRED = 6;
+   */
+  EXPIRED: 6,
+} as const;
+
+/**
+ * Kind is what happened.
+ *
+ * @generated from enum chatpay.transfer.v1.TransferChange.Kind
+ */
+export type TransferChange_Kind = (typeof TransferChange_Kind)[keyof typeof TransferChange_Kind] | UnknownEnum;
+
+/**
+ * Describes the enum chatpay.transfer.v1.TransferChange.Kind.
+ */
+export const TransferChange_KindSchema: GenEnum<TransferChange_Kind> = /*@__PURE__*/
+  enumDesc(file_chatpay_transfer_v1_transfer, 17, 0);
+
+/**
+ * ListTransferChangesRequest names a transfer.
+ *
+ * @generated from message chatpay.transfer.v1.ListTransferChangesRequest
+ */
+export type ListTransferChangesRequest = Message<"chatpay.transfer.v1.ListTransferChangesRequest"> & {
+  /**
+   * The id of the transfer.
+   *
+   * @generated from field: string transfer_id = 1;
+   */
+  transferId: string;
+};
+
+/**
+ * Describes the message chatpay.transfer.v1.ListTransferChangesRequest.
+ * Use `create(ListTransferChangesRequestSchema)` to create a new message.
+ */
+export const ListTransferChangesRequestSchema: GenMessage<ListTransferChangesRequest> = /*@__PURE__*/
+  messageDesc(file_chatpay_transfer_v1_transfer, 18);
+
+/**
+ * ListTransferChangesResponse tells all that happened.
+ *
+ * @generated from message chatpay.transfer.v1.ListTransferChangesResponse
+ */
+export type ListTransferChangesResponse = Message<"chatpay.transfer.v1.ListTransferChangesResponse"> & {
+  /**
+   * Oldest first; three at most.
+   *
+   * @generated from field: repeated chatpay.transfer.v1.TransferChange changes = 1;
+   */
+  changes: TransferChange[];
+};
+
+/**
+ * Describes the message chatpay.transfer.v1.ListTransferChangesResponse.
+ * Use `create(ListTransferChangesResponseSchema)` to create a new message.
+ */
+export const ListTransferChangesResponseSchema: GenMessage<ListTransferChangesResponse> = /*@__PURE__*/
+  messageDesc(file_chatpay_transfer_v1_transfer, 19);
 
 /**
  * Direction is the side of a transfer on which a wallet stands.
@@ -508,7 +972,7 @@ export const DirectionSchema: GenEnum<Direction> = /*@__PURE__*/
   enumDesc(file_chatpay_transfer_v1_transfer, 0);
 
 /**
- * TransferService moves money between two ChatPay wallets.
+ * TransferService moves money between two ChatPay wallets: at once, or as a gift that its recipient accepts in the chat.
  *
  * @generated from service chatpay.transfer.v1.TransferService
  */
@@ -548,6 +1012,64 @@ export const TransferService: GenService<{
     output: typeof BatchSendTransfersResponseSchema;
   },
   /**
+   * SendGift sets money of the caller's main wallet aside for the recipient, who takes it with AcceptGift. Until then
+   * the recipient may decline it and the sender may cancel it; when its time is over it expires. However it
+   * ends, it ends once, and unless it was accepted the money is the sender's again, and counts against their limits
+   * of the day no more if the day is the same. Repeating an `idempotency_key` returns the gift as it is
+   * by now and the response header `idempotency-replayed: true`; it needs no PIN. Gifts have keys of their own: that of
+   * a transfer at once may be used for a gift too.
+   *
+   * Errors: those of SendTransfer; FAILED_PRECONDITION TOO_MANY when 500 gifts of the sender wait.
+   *
+   * @generated from rpc chatpay.transfer.v1.TransferService.SendGift
+   */
+  sendGift: {
+    methodKind: "unary";
+    input: typeof SendGiftRequestSchema;
+    output: typeof SendGiftResponseSchema;
+  },
+  /**
+   * AcceptGift takes a gift that waits for the caller. Accepting it again returns it as it is. While the sender's
+   * wallet is frozen it cannot be accepted; it can when the wallet is unfrozen before the gift's time is over.
+   *
+   * Errors: NOT_FOUND TRANSFER_NOT_FOUND when there is no such gift to the caller; FAILED_PRECONDITION TRANSFER_ENDED
+   * when it ended otherwise or its time is over, WALLET_FROZEN, BALANCE_LIMIT_EXCEEDED; OUT_OF_RANGE BALANCE_OVERFLOW.
+   *
+   * @generated from rpc chatpay.transfer.v1.TransferService.AcceptGift
+   */
+  acceptGift: {
+    methodKind: "unary";
+    input: typeof AcceptGiftRequestSchema;
+    output: typeof AcceptGiftResponseSchema;
+  },
+  /**
+   * DeclineGift refuses a gift that waits for the caller: the money is the sender's again. Declining it again returns
+   * it as it is.
+   *
+   * Errors: NOT_FOUND TRANSFER_NOT_FOUND when there is no such gift to the caller; FAILED_PRECONDITION TRANSFER_ENDED
+   * when it ended otherwise or its time is over.
+   *
+   * @generated from rpc chatpay.transfer.v1.TransferService.DeclineGift
+   */
+  declineGift: {
+    methodKind: "unary";
+    input: typeof DeclineGiftRequestSchema;
+    output: typeof DeclineGiftResponseSchema;
+  },
+  /**
+   * CancelGift takes back a gift of the caller that waits. Canceling it again returns it as it is.
+   *
+   * Errors: NOT_FOUND TRANSFER_NOT_FOUND when there is no such gift of the caller; FAILED_PRECONDITION TRANSFER_ENDED
+   * when it ended otherwise or its time is over.
+   *
+   * @generated from rpc chatpay.transfer.v1.TransferService.CancelGift
+   */
+  cancelGift: {
+    methodKind: "unary";
+    input: typeof CancelGiftRequestSchema;
+    output: typeof CancelGiftResponseSchema;
+  },
+  /**
    * GetTransfer returns one transfer that the caller sent or received.
    *
    * Errors: NOT_FOUND TRANSFER_NOT_FOUND.
@@ -560,7 +1082,7 @@ export const TransferService: GenService<{
     output: typeof GetTransferResponseSchema;
   },
   /**
-   * ListTransfers pages through the transfers of the caller's main wallet, newest first.
+   * ListTransfers pages through the transfers of the caller's main wallet, those that wait too, newest first.
    *
    * Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID.
    *
@@ -570,6 +1092,19 @@ export const TransferService: GenService<{
     methodKind: "unary";
     input: typeof ListTransfersRequestSchema;
     output: typeof ListTransfersResponseSchema;
+  },
+  /**
+   * ListTransferChanges tells what happened to a transfer that the caller sent or received, oldest first: who did it,
+   * and when.
+   *
+   * Errors: NOT_FOUND TRANSFER_NOT_FOUND.
+   *
+   * @generated from rpc chatpay.transfer.v1.TransferService.ListTransferChanges
+   */
+  listTransferChanges: {
+    methodKind: "unary";
+    input: typeof ListTransferChangesRequestSchema;
+    output: typeof ListTransferChangesResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_chatpay_transfer_v1_transfer, 0);
