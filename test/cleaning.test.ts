@@ -7,7 +7,7 @@ import type { App } from "../src/app.ts";
 import { idAround } from "../src/id.ts";
 import type { Job } from "../src/job/runner.ts";
 import { jobs } from "../src/jobs.ts";
-import { signUp } from "./support/people.ts";
+import { NO_GIFTS, signUp } from "./support/people.ts";
 import { outcomeOf } from "./support/rpcs.ts";
 import { startServer, type TestServer } from "./support/server.ts";
 
@@ -153,7 +153,9 @@ test("what a process that died did not clean up of a closed account is done by a
   await signIn(bob, "a telephone");
   const ofBob = await sessionsOf(bob.accountId);
   // All that a closing commits, by a process that died right after.
-  await lane.submit(closeAccount(alice.accountId, { walletIds: [BigInt(alice.walletId)], bankAccountIds: [] }));
+  await lane.submit(
+    closeAccount(alice.accountId, { walletIds: [BigInt(alice.walletId)], bankAccountIds: [], gifts: NO_GIFTS }),
+  );
 
   expect(await runDue("account.closed")).toBe(0);
   expect((await sessionsOf(alice.accountId)).map(({ device, revokeTime }) => [device !== "", revokeTime])).toEqual([

@@ -18,6 +18,7 @@ import {
   balanceOf,
   differencesIn,
   eventsOf,
+  NO_GIFTS,
   openPartner,
   openWallet,
   openWallets,
@@ -283,7 +284,9 @@ test("A7: a crash right after the account was closed leaves nobody in", async ()
   const { refreshToken } = alice.tokens;
 
   // All that the lane does, and nothing of what comes after it.
-  await server.app.lane.submit(closeAccount(alice.accountId, { walletIds: [mainWalletId], bankAccountIds: [] }));
+  await server.app.lane.submit(
+    closeAccount(alice.accountId, { walletIds: [mainWalletId], bankAccountIds: [], gifts: NO_GIFTS }),
+  );
 
   const elsewhere = personAt(other, alice);
   const acting = { ...alice, credential: { bearer: server.keys.service, accountId: alice.accountId } };
@@ -364,7 +367,7 @@ test("A7: a command that knows of fewer wallets than there are closes nothing", 
   await openAnother(server, alice);
 
   const answer = server.app.lane.submit(
-    closeAccount(alice.accountId, { walletIds: [BigInt(alice.walletId)], bankAccountIds: [] }),
+    closeAccount(alice.accountId, { walletIds: [BigInt(alice.walletId)], bankAccountIds: [], gifts: NO_GIFTS }),
   );
 
   await expect(answer).rejects.not.toHaveProperty("code");

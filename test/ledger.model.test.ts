@@ -3,18 +3,20 @@ import * as fc from "fast-check";
 import { afterAll, expect, test, vi } from "vitest";
 import { Account_State, ClosingObstacle_Kind } from "../gen/chatpay/account/v1/account_pb.ts";
 import { BankTransfer_State } from "../gen/chatpay/bank/v1/bank_pb.ts";
+import { Transfer_State } from "../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { Entry_Cause, Wallet_Kind, Wallet_State } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { updateProfile } from "../src/account/account.ts";
 import { closeAccount, type Obstacle } from "../src/account/closing.ts";
 import { intendDraw, intendTopUp, intendWithdrawal, settle } from "../src/bank/commands.ts";
-import type { BankTransferRow, TransferRow } from "../src/db/schema.ts";
+import { type BankTransferRow, type GiftRow, HOUSE, type TransferRow } from "../src/db/schema.ts";
 import type { Books } from "../src/ledger/books.ts";
 import type { Command } from "../src/ledger/command.ts";
 import { onceKeyOf } from "../src/ledger/once.ts";
 import { seoulDayNumber } from "../src/seoul.ts";
+import { acceptGift, cancelGift, declineGift, expireGift, handOver, sendGift } from "../src/transfer/gift.ts";
 import { freezeWallet, unfreezeWallet } from "../src/wallet/wallet.ts";
 import { approved, bankAccountRow, bankRules, declined } from "./support/bankbooks.ts";
-import { accountRow, answerOf, chooseSeed, makeBooks, openLedger, transferRow } from "./support/load.ts";
+import { accountRow, answerOf, balancesOf, chooseSeed, makeBooks, openLedger, transferRow } from "./support/load.ts";
 import {
   type Answer,
   endBatch,
@@ -23,6 +25,7 @@ import {
   type ModelBank,
   type ModelObstacle,
   type ModelWallet,
+  ownGifts,
   runTogether,
   type Step,
 } from "./support/model.ts";
@@ -78,6 +81,7 @@ const optional = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: 
 const holdIndex = fc.nat({ max: 12 });
 const bankAmount = fc.oneof(fc.bigInt({ min: 1n, max: 100n }), fc.bigInt({ min: 1n, max: 2_000n }));
 const anyKey = optional(fc.nat({ max: 15 }));
+const giftIndex = fc.nat({ max: 12 });
 const anyState = fc.constantFrom("open" as const, "open" as const, "frozen" as const, "closed" as const);
 
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -126,7 +130,28 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant("turn" as const), wallet: walletIndex, state: anyState }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("freeze" as const), wallet: walletIndex }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("unfreeze" as const), wallet: walletIndex }) },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant("close" as const), account: accountIndex }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      do: fc.constant("give" as const),
+      from: walletIndex,
+      to: walletIndex,
+      amount: anyAmount,
+      hours: fc.integer({ min: 1, max: 6 }),
+    }),
+  },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      do: fc.constant("end" as const),
+      gift: giftIndex,
+      how: fc.constantFrom("accept" as const, "decline" as const, "cancel" as const, "expire" as const),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant("close" as const), account: accountIndex, handOver: fc.boolean() }),
+  },
   {
     weight: 2,
     arbitrary: fc.record({
@@ -156,7 +181,7 @@ const program = fc.array(fc.array(unit, { minLength: 1, maxLength: 16, size: "ma
   size: "max",
 });
 
-test("the lane does what the model does", { timeout: 300_000 }, async () => {
+test("the lane does what the model does", { timeout: Math.max(300_000, 3_000 * RUNS) }, async () => {
   // The lane looks keys up beforehand only while repeats are likely: in half of the batches it has no reason to.
   let hours = 0;
   const now = performance.now.bind(performance);
@@ -166,18 +191,24 @@ test("the lane does what the model does", { timeout: 300_000 }, async () => {
     await passMidnight();
     const { walletIds, accountIds, bankIds } = await openWallets();
     const holdIds: bigint[] = [];
+    const giftIds: bigint[] = [];
     const bankTransfers: BankTransferRow[] = [];
     const stepOfTransfer = new Map<bigint, number>();
     const model = newModel();
     const run = randomUUID();
+    const [houseBefore = 0n] = await balancesOf(ledger, [HOUSE]);
 
     for (const [number, group] of [FIRST_MONEY, ...groups].entries()) {
       if (number % 2 === 0) hours += 1;
+      model.hour += 1;
+      const { hour } = model;
       const known = { hold: holdIds.length, settle: bankTransfers.length };
-      const units = group.map((steps) => steps.map((each) => onKnown(each, known)));
+      const units = group.map((steps) => steps.map((each) => onKnown(each, known, model)));
+      const gifts = await readGifts(giftIds);
+      const all = { walletIds, accountIds, bankIds, holdIds, bankTransfers, gifts, model, run };
       const submitted = units.map((steps) =>
         ledger.lane.submitTogether(
-          steps.map((each) => commandOf(each, { walletIds, accountIds, bankIds, holdIds, bankTransfers, model, run })),
+          steps.map((each) => (isTimed(each) ? atHour(hour, commandOf(each, all)) : commandOf(each, all))),
         ),
       );
       const firstStep = model.steps;
@@ -194,15 +225,18 @@ test("the lane does what the model does", { timeout: 300_000 }, async () => {
         const did = units.flat()[i]?.do;
         if (did !== "settle") stepOfTransfer.set(value.id, firstStep + i);
         if (did === "hold") holdIds.push(value.id);
+        if (did === "give") giftIds.push(value.id);
         if (did === "topUp" || did === "withdraw" || did === "draw") bankTransfers.push(value as BankTransferRow);
-        const obstacles = "obstacles" in value ? value.obstacles : undefined;
-        return { is: "done", step: firstStep + i, ...(obstacles && { obstacles: inNumbers(obstacles, walletIds) }) };
+        const obstacles = "obstacles" in value && value.obstacles && inNumbers(value.obstacles, walletIds, giftIds);
+        return { is: "done", step: firstStep + i, ...(obstacles && { obstacles }) };
       });
       expect(answers).toEqual(expected);
       commands += answers.length;
     }
     await expectSameBooks(model, walletIds, holdIds, accountIds);
     await expectSameBanks(model, walletIds, bankTransfers);
+    await expectSameGifts(model, giftIds);
+    expect(await balancesOf(ledger, [HOUSE])).toEqual([houseBefore + model.house.balance]);
   });
 
   await fc.assert(property, { numRuns: RUNS, seed: chooseSeed("ledger.model") });
@@ -243,6 +277,9 @@ const newAccounts = (): ModelAccount[] =>
 const newModel = (): Model => ({
   wallets: WALLETS.map(emptyWallet),
   holds: [],
+  gifts: [],
+  house: emptyWallet({ kind: "system", currency: "KRW", first: 0n }),
+  hour: 0,
   accounts: newAccounts(),
   keys: {},
   banks: BANKS,
@@ -290,20 +327,62 @@ const OBSTACLES: Record<number, ModelObstacle["kind"]> = {
   [ClosingObstacle_Kind.HOLD]: "hold",
   [ClosingObstacle_Kind.FROZEN]: "frozen",
   [ClosingObstacle_Kind.BANK_TRANSFER]: "bankTransfer",
+  [ClosingObstacle_Kind.PENDING_TRANSFER]: "gift",
 };
 
-const inNumbers = (obstacles: Obstacle[], walletIds: bigint[]) =>
-  obstacles.map(({ kind, walletId, amount }) => ({
+const inNumbers = (obstacles: Obstacle[], walletIds: bigint[], giftIds: bigint[]) =>
+  obstacles.map(({ kind, walletId, amount, transferId }) => ({
     kind: OBSTACLES[kind] as ModelObstacle["kind"],
     wallet: walletIds.indexOf(walletId),
     amount,
+    ...(transferId !== undefined && { gift: giftIds.indexOf(transferId) }),
   }));
 
-/** The id of a hold, or of a bank transfer, is known when its batch has been answered; another batch may use it then. */
-function onKnown(each: Step, known: { hold: number; settle: number }): Step {
-  if ((each.do === "capture" || each.do === "release") && each.hold >= known.hold) return { ...each, hold: -1 };
-  return each.do === "settle" && each.transfer >= known.settle ? { ...each, transfer: -1 } : each;
+const GIFT_STATES = {
+  pending: Transfer_State.PENDING,
+  completed: Transfer_State.COMPLETED,
+  declined: Transfer_State.DECLINED,
+  canceled: Transfer_State.CANCELED,
+  expired: Transfer_State.EXPIRED,
+};
+
+/** The gifts as a process reads them before it submits commands, in the order of their numbers. */
+async function readGifts(ids: bigint[]): Promise<GiftRow[]> {
+  if (ids.length === 0) return [];
+  const rows = await ledger.db.selectFrom("gift").selectAll().where("id", "in", ids).execute();
+  return ids.map((id) => rows.find((row) => row.id === id) as GiftRow);
 }
+
+/** The id of a hold, a gift or a bank transfer is known when its batch has been answered; another batch may use it then. */
+function onKnown(each: Step, known: { hold: number; settle: number }, model: Model): Step {
+  switch (each.do) {
+    case "capture":
+    case "release":
+      return each.hold >= known.hold ? { ...each, hold: -1 } : each;
+    case "settle":
+      return each.transfer >= known.settle ? { ...each, transfer: -1 } : each;
+    case "end": {
+      const gift = model.gifts[each.gift];
+      return { ...each, ...(gift ? { seenHanded: gift.handed } : { gift: -1 }) };
+    }
+    case "close": {
+      const account = model.accounts[each.account];
+      const seen = (side: "from" | "to") => (account ? ownGifts(model, account, side).map(({ gift }) => gift) : []);
+      return { ...each, seenSent: seen("from"), seenReceived: seen("to") };
+    }
+    default:
+      return each;
+  }
+}
+
+/** Whether a step looks at the time of gifts. */
+const isTimed = (each: Step) => each.do === "give" || each.do === "end" || each.do === "close";
+
+/** Gifts live for hours, so the time that commands see is the model's. It is far off: nothing is late in earnest. */
+const atHour = <T>(hour: number, { decide, ...command }: Command<T>): Command<T> => ({
+  ...command,
+  decide: (books) => decide({ ...books, now: new Date(Date.UTC(2100, 0, 1, hour)) }),
+});
 
 interface Run {
   walletIds: bigint[];
@@ -311,6 +390,7 @@ interface Run {
   bankIds: bigint[];
   holdIds: bigint[];
   bankTransfers: BankTransferRow[];
+  gifts: GiftRow[];
   model: Model;
   run: string;
 }
@@ -320,7 +400,7 @@ type Made = { id: bigint; obstacles?: Obstacle[] };
 
 /** The step as a command of the lane. */
 function commandOf(each: Step, all: Run): Command<Made | undefined> {
-  const { walletIds, accountIds, bankIds, holdIds, bankTransfers, model, run } = all;
+  const { walletIds, accountIds, bankIds, holdIds, bankTransfers, gifts, model, run } = all;
   const walletId = (index: number) => walletIds[index] ?? MISSING;
   const accountId = (index: number) => accountIds[index] ?? MISSING;
   const holdId = (index: number) => holdIds[index] ?? MISSING;
@@ -406,13 +486,41 @@ function commandOf(each: Step, all: Run): Command<Made | undefined> {
     }
     case "rename":
       return updateProfile(accountId(each.account), { displayName: each.name });
+    case "give": {
+      const sender = { accountId: accountId(0), walletId: walletId(each.from) };
+      const order = {
+        idempotencyKey: randomUUID(),
+        recipientWalletId: walletId(each.to),
+        amount: each.amount,
+        memo: "",
+      };
+      const rules = { limits: undefined, remindBeforeMs: 0 };
+      return sendGift(sender, { ...order, expireAfterMs: each.hours * 3_600_000 }, rules);
+    }
+    case "end": {
+      const gift = gifts[each.gift];
+      if (!gift) return { touches: {}, decide: noGift };
+      if (each.how === "accept") return acceptGift(gift, {});
+      if (each.how === "decline") return declineGift(gift, {});
+      return each.how === "cancel" ? cancelGift(gift, {}) : expireGift(gift);
+    }
     case "close": {
       const own = (model.accounts[each.account]?.wallets ?? []).map(walletId);
       const bankAccountIds = bankIds.filter((_, bank) => BANKS[bank]?.account === each.account);
-      const { touches, decide } = closeAccount(accountId(each.account), { walletIds: own, bankAccountIds });
+      const read = (numbers: number[] = []) => numbers.map((number) => gifts[number] as GiftRow);
+      const waiting = { sent: read(each.seenSent), received: read(each.seenReceived), more: false };
+      const { touches, decide } = closeAccount(
+        accountId(each.account),
+        { walletIds: own, bankAccountIds, gifts: waiting },
+        { handOver: each.handOver ? handOver : undefined },
+      );
       return { touches, decide: (books) => ({ id: accountId(each.account), ...decide(books) }) };
     }
   }
+}
+
+function noGift(): never {
+  throw new Error("there is no such gift");
 }
 
 function send(from: bigint, to: bigint, { amount, byOperator, key }: Step & { do: "send" }, scopedKey: string) {
@@ -438,6 +546,12 @@ function move(
   books.move({ from, to, amount, because: { cause: Entry_Cause.TRANSFER, id: transfer.id }, byOperator });
   books.tell("transfer.completed", [from, to], { transferId: transfer.id, amount });
   return books.insert("transfer", transfer);
+}
+
+/** How each gift ended, or that it waits, and who has its money. */
+async function expectSameGifts(model: Model, giftIds: bigint[]) {
+  const stored = (await readGifts(giftIds)).map((gift) => ({ state: gift.state, handed: gift.handOverTime !== null }));
+  expect(stored).toEqual(model.gifts.map(({ state, handed }) => ({ state: GIFT_STATES[state], handed })));
 }
 
 /** Balances, what is held, and every entry with the balance after it, wallet by wallet. */

@@ -20,6 +20,7 @@ import {
   balanceOf,
   differencesIn,
   eventsOf,
+  NO_GIFTS,
   openWallet,
   openWallets,
   type Person,
@@ -560,7 +561,7 @@ test("A7: until the requests of a closed account have ended nobody pays them; a 
   const wanted = await ask(bob, [alice]);
 
   // All that a closing commits, by a process that died right after.
-  const belongings = { walletIds: [BigInt(alice.walletId)], bankAccountIds: [] };
+  const belongings = { walletIds: [BigInt(alice.walletId)], bankAccountIds: [], gifts: NO_GIFTS };
   await app.lane.submit(closeAccount(alice.accountId, belongings));
   expect((await refusalOf(pay(payer, asked))).reason).toBe(Reason.WALLET_CLOSED);
   expect((await look(payer, asked)).state).toBe(State.OPEN);

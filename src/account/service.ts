@@ -157,9 +157,9 @@ export const accountService = (app: App): ServiceImpl<typeof AccountService> => 
       return { account: toAccount(await accounts.updateProfile(payerOf(context).accountId, request)) };
     },
 
-    async closeAccount({ withdrawRest, pin }, context) {
+    async closeAccount({ withdrawRest, pin, handOverGifts, returnReceipts }, context) {
       if (withdrawRest) await app.payOut(payerOf(context), pin, context);
-      const outcome = await closing.close(payerOf(context), context);
+      const outcome = await closing.close(payerOf(context), { handOverGifts, returnReceipts }, context);
       if ("account" in outcome) return { account: toAccount(outcome.account) };
       const error = accountNotSettled();
       error.details.push({ desc: ClosingObstaclesSchema, value: { obstacles: outcome.obstacles.map(toObstacle) } });
@@ -194,7 +194,12 @@ const toAccount = (row: AccountRow): Account =>
     hasPin: row.pinHash !== "",
   });
 
-const toObstacle = ({ kind, walletId, amount }: Obstacle) => ({ kind, walletId: String(walletId), amount });
+const toObstacle = ({ kind, walletId, amount, transferId }: Obstacle) => ({
+  kind,
+  walletId: String(walletId),
+  amount,
+  transferId: String(transferId ?? ""),
+});
 
 const toSession = (row: SessionRow, currentId: bigint): Session =>
   create(SessionSchema, {

@@ -21,6 +21,16 @@ export interface ModelHold {
   remaining: bigint;
 }
 
+/** Its money is held by nothing else. `handed` is it when its sender has left and the house has the money. */
+export interface ModelGift {
+  from: number;
+  to: number;
+  amount: bigint;
+  state: "pending" | "completed" | "declined" | "canceled" | "expired";
+  expireHour: number;
+  handed: boolean;
+}
+
 export interface ModelAccount {
   state: "open" | "closed";
   name: string;
@@ -55,7 +65,7 @@ interface WithBank {
   key?: number;
 }
 
-/** Wallets, holds, accounts and all of banks go by their numbers in order of making. A key makes a `send` happen once. */
+/** Wallets, holds, gifts, accounts and all of banks go by their numbers in order of making. A key makes a `send` happen once. */
 export type Step =
   | ({ do: "topUp" | "withdraw" } & WithBank)
   /** Of what a debit of the amount finds missing. Its key has one draw under way. */
@@ -72,13 +82,23 @@ export type Step =
   | { do: "freeze"; wallet: number }
   | { do: "unfreeze"; wallet: number }
   | { do: "rename"; account: number; name: string }
-  | { do: "close"; account: number };
+  | { do: "give"; from: number; to: number; amount: bigint; hours: number }
+  /** `seenHanded` is what was known of the gift when the step was submitted. */
+  | { do: "end"; gift: number; how: Ending; seenHanded?: boolean }
+  /** With what was known of the gifts that the account's wallets gave and were given. */
+  | { do: "close"; account: number; handOver: boolean; seenSent?: number[]; seenReceived?: number[] };
+
+export type Ending = "accept" | "decline" | "cancel" | "expire";
+
+const STATE_AFTER = { accept: "completed", decline: "declined", cancel: "canceled", expire: "expired" } as const;
 
 /** What stands in the way of closing. */
 export interface ModelObstacle {
-  kind: "balance" | "hold" | "frozen" | "bankTransfer";
+  kind: "balance" | "hold" | "frozen" | "bankTransfer" | "gift";
+  /** Of a gift none: that is its account's main wallet, which these wallets are not. */
   wallet: number;
   amount: bigint;
+  gift?: number;
 }
 
 /** `step` is the number of the step that did it: of the first one, when a key was used again. */
@@ -94,6 +114,11 @@ const MAX = 2n ** 63n - 1n;
 export interface Model {
   wallets: ModelWallet[];
   holds: ModelHold[];
+  gifts: ModelGift[];
+  /** The wallet of the house, in won. */
+  house: ModelWallet;
+  /** Time stands still while a batch of steps runs. */
+  hour: number;
   accounts: ModelAccount[];
   keys: { [key: number]: { step: number; from: number; to: number; amount: bigint } };
   /** Those that were linked, in order; the linked ones. */
@@ -256,10 +281,59 @@ function run(model: Model, step: Step, number: number): Answer {
     case "rename":
       openAccount(model, step.account).name = step.name;
       break;
+    case "give": {
+      const { from, to, amount, hours } = step;
+      if (from === to) refuse("SAME_WALLET");
+      const receiver = wallet(to);
+      if (receiver.kind !== "main") refuse("WALLET_NOT_FOUND");
+      if (receiver.state === "closed") refuse("WALLET_CLOSED");
+      const giver = wallet(from);
+      if (receiver.currency !== giver.currency) refuse("CURRENCY_MISMATCH");
+      isAmount(amount);
+      if (giver.kind === "system") refuse("error");
+      mayPay(giver, false);
+      isCovered(giver, amount);
+      giver.held += amount;
+      model.gifts.push({ from, to, amount, state: "pending", expireHour: model.hour + hours, handed: false });
+      break;
+    }
+    case "end": {
+      const gift = model.gifts[step.gift] ?? refuse("error");
+      const { from, to, amount, handed } = gift;
+      // Whoever knew of another owner of the money has to look again.
+      if (handed && !step.seenHanded) refuse("error");
+      const isOver = model.hour >= gift.expireHour;
+      const after = STATE_AFTER[step.how];
+      const isNothingToDo = step.how === "expire" ? gift.state !== "pending" || !isOver : gift.state === after;
+      if (isNothingToDo) break;
+      if (step.how !== "expire" && (gift.state !== "pending" || isOver)) refuse("TRANSFER_ENDED");
+      const giver = handed ? model.house : wallet(from);
+      if (step.how === "accept") {
+        mayPay(giver, false);
+        mayReceive(wallet(to), giver, amount);
+        post(giver, wallet(to), amount);
+      }
+      if (!handed) giver.held -= amount;
+      gift.state = after;
+      break;
+    }
     case "close": {
       const account = openAccount(model, step.account);
-      const obstacles = obstaclesOf(model, account);
+      const sent = ownGifts(model, account, "from");
+      const received = ownGifts(model, account, "to");
+      // Whoever knew of fewer gifts has to look again, as when the time of one is over.
+      const isKnown =
+        sent.length === known(sent, step.seenSent) && received.length === known(received, step.seenReceived);
+      if (!isKnown || [...sent, ...received].some(({ expireHour }) => model.hour >= expireHour)) refuse("error");
+      const left = step.handOver ? received : [...sent, ...received];
+      const obstacles = obstaclesOf(model, account, sent, left);
       if (obstacles.length > 0) return { is: "done", step: number, obstacles };
+      for (const gift of sent) {
+        const giver = wallet(gift.from);
+        giver.held -= gift.amount;
+        post(giver, model.house, gift.amount);
+        (model.gifts[gift.gift] as ModelGift).handed = true;
+      }
       for (const index of account.wallets) wallet(index).state = "closed";
       model.linked = model.linked.map((isLinked, bank) => isLinked && model.banks[bank]?.account !== step.account);
       account.state = "closed";
@@ -275,15 +349,36 @@ function openAccount(model: Model, index: number): ModelAccount {
   return account?.state === "open" ? account : refuse("ACCOUNT_NOT_FOUND");
 }
 
-/** By kind, and within a kind by wallet. */
-function obstaclesOf({ wallets, bankTransfers }: Model, account: ModelAccount): ModelObstacle[] {
+type OwnGift = ModelGift & { gift: number };
+
+/** Gifts of an account's wallets that wait: those that they gave and that are theirs still, or those that they were given. */
+export function ownGifts({ gifts }: Pick<Model, "gifts">, { wallets }: ModelAccount, side: "from" | "to"): OwnGift[] {
+  return gifts
+    .map((gift, index) => ({ ...gift, gift: index }))
+    .filter((gift) => gift.state === "pending" && wallets.includes(gift[side]) && (side === "to" || !gift.handed));
+}
+
+const known = (gifts: OwnGift[], seen: number[] = []) => gifts.filter(({ gift }) => seen.includes(gift)).length;
+
+/** By kind, and within a kind by wallet; the money of gifts is listed by gift. */
+function obstaclesOf(
+  { wallets, bankTransfers }: Model,
+  account: ModelAccount,
+  sent: OwnGift[],
+  left: OwnGift[],
+): ModelObstacle[] {
   const isUnderWay = (index: number) => bankTransfers.some(({ wallet, state }) => wallet === index && state === "open");
-  const own = account.wallets.map((index) => ({ index, ...(wallets[index] as ModelWallet) }));
+  const own = account.wallets.map((index) => {
+    const wallet = wallets[index] as ModelWallet;
+    const given = sent.filter(({ from }) => from === index).reduce((sum, { amount }) => sum + amount, 0n);
+    return { index, ...wallet, balance: wallet.balance - given, held: wallet.held - given };
+  });
   return [
     ...own.filter(({ balance }) => balance > 0n).map(({ index, balance }) => obstacle("balance", index, balance)),
     ...own.filter(({ held }) => held > 0n).map(({ index, held }) => obstacle("hold", index, held)),
     ...own.filter(({ state }) => state === "frozen").map(({ index }) => obstacle("frozen", index, 0n)),
     ...own.filter(({ index }) => isUnderWay(index)).map(({ index }) => obstacle("bankTransfer", index, 0n)),
+    ...left.map(({ gift, amount }) => ({ ...obstacle("gift", -1, amount), gift })),
   ];
 }
 
