@@ -349,6 +349,20 @@ test("W4: a transfer that finds too little draws the shortfall from the primary 
   expect(bankTransfers[0]).toMatchObject({ kind: BankTransfer_Kind.AUTOMATIC_TOP_UP, amount: 7_000n });
 });
 
+test("what a bank says of an automatic top-up is counted as that of any other transfer", async () => {
+  const alice = await newcomer({ automaticTopUp: true });
+  const bob = await openWallet(server);
+  const counted = async () => {
+    const line = /^chatpay_bank_answers_total{kind="automatic_top_up",outcome="approved"} (\d+)$/m;
+    return Number(line.exec(await server.app.metrics.registry.metrics())?.[1] ?? 0);
+  };
+  const before = await counted();
+
+  await send(alice, bob, 1_000n);
+
+  expect(await counted()).toBe(before + 1);
+});
+
 test("W4: a payment draws too, rounded up to the unit that its owner wants", async () => {
   const alice = await newcomer({ balance: 100_000n, automaticTopUp: true, topUpUnit: 10_000n });
   const partner = await openPartner(server);

@@ -61,7 +61,10 @@ export function openFunding(
         return {};
       }
       const outcome = await transfers.ask(begun);
-      if (outcome.is === "approved") return { settling: settle(begun, outcome) };
+      if (outcome.is === "approved") {
+        transfers.count(begun, outcome);
+        return { settling: settle(begun, outcome) };
+      }
       await transfers.conclude(begun, outcome);
     }
     const ended = await transfers.ended(begun.id, untilMs);

@@ -117,10 +117,12 @@ export function openBankTransfers(app: Pick<App, "config" | "db" | "redis" | "la
     );
   }
 
+  const count = ({ kind }: BankTransferRow, outcome: Outcome) =>
+    metrics.observeBankAnswer(MOVEMENTS[kind] ?? "unspecified", outcome.is);
+
   /** Writes down what was heard: settles it, or notes that nobody knows. The row as it is then. */
   async function conclude(transfer: BankTransferRow, outcome: Outcome): Promise<BankTransferRow> {
-    const kind = MOVEMENTS[transfer.kind] ?? "unspecified";
-    metrics.observeBankAnswer(kind, outcome.is);
+    count(transfer, outcome);
     if (outcome.is !== "unknown") {
       const { value } = await lane.submit(settle(transfer, outcome));
       const fits = (value.state === BankTransfer_State.SUCCEEDED) === (outcome.is === "approved");
@@ -164,6 +166,8 @@ export function openBankTransfers(app: Pick<App, "config" | "db" | "redis" | "la
     rules,
     ask,
     conclude,
+    /** Counts what was heard, for whoever settles it with something else. */
+    count,
 
     /** Throws what `intendTopUp` refuses, and BANK_DECLINED. Goes on when the caller has gone. */
     async topUp(owner: Owner, order: BankOrder, call: Call): Promise<Result<BankTransferRow>> {
