@@ -52,7 +52,9 @@ export const townSettings = (kftc: Kftc) => ({
 
 /** So many people, made through a server that goes away again. */
 export async function buildTown(databaseUrl: string, kftc: Kftc, count: number, chance: Chance): Promise<Town> {
-  const server = await startServer({ DATABASE_URL: databaseUrl, ...townSettings(kftc) });
+  // Nothing goes wrong yet, but on a busy machine all of it may take its time.
+  const settings = { ...townSettings(kftc), CHATPAY_OPENBANKING_TIMEOUT_MS: "30000" };
+  const server = await startServer({ DATABASE_URL: databaseUrl, ...settings });
   try {
     const shops = await Promise.all(Array.from({ length: SHOPS }, () => openPartner(server)));
     const people: Dweller[] = [];
