@@ -1,8 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { Code } from "@connectrpc/connect";
-import { afterAll, expect, test } from "vitest";
+import { afterAll, expect, test, vi } from "vitest";
+import { BankTransfer_State } from "../gen/chatpay/bank/v1/bank_pb.ts";
 import { Reason } from "../gen/chatpay/error/v1/error_pb.ts";
 import { WalletService } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
+import { linkBank } from "./support/banks.ts";
 import { balanceOf, differencesIn, eventsOf, openPartner, openWallet, type Person } from "./support/people.ts";
 import { refusalOf } from "./support/rpcs.ts";
 import { startServer } from "./support/server.ts";
@@ -14,6 +16,7 @@ const TIERS = {
 const server = await startServer({ CHATPAY_TIERS: JSON.stringify(TIERS) });
 const operator = server.client(WalletService, { bearer: server.keys.operator });
 const failed = (reason: Reason) => ({ code: Code.FailedPrecondition, reason });
+const PATIENCE = { timeout: 60_000, interval: 50 };
 const LIMITED = failed(Reason.SEND_LIMIT_EXCEEDED);
 
 afterAll(async () => {
@@ -150,6 +153,43 @@ test("W6: nobody accepts more than they may hold, and the gift waits until they 
   await bob.transfers.acceptGift({ transferId });
 
   expect(await balanceOf(bob)).toBe(5_000n);
+});
+
+test("W6: what a bank was asked for has its room in the wallet, until it has come or is known not to come", {
+  timeout: 120_000,
+}, async () => {
+  const alice = await openWallet(server);
+  const bob = await openWallet(server, { balance: 1_000n });
+  const { bankAccount, where } = await linkBank(server, alice);
+  const topUp = (amount: bigint) =>
+    alice.banks.topUp({ idempotencyKey: randomUUID(), bankAccountId: bankAccount.id, amount });
+  const HOUR_MS = 3_600_000;
+  const bankTakesItsTime = (code: string) =>
+    server.kftc.script({ call: "withdraw", accountNumber: where.number, kind: "processing", code, ms: HOUR_MS });
+  const ended = async (id = "") => {
+    await server.kftc.setClock(HOUR_MS);
+    await vi.waitFor(async () => {
+      const { bankTransfer } = await alice.banks.getBankTransfer({ bankTransferId: id });
+      expect(bankTransfer?.state).not.toBe(BankTransfer_State.UNKNOWN);
+    }, PATIENCE);
+    await server.kftc.setClock(0);
+  };
+  const FULL = failed(Reason.BALANCE_LIMIT_EXCEEDED);
+
+  await bankTakesItsTime("000");
+  const { bankTransfer: taken } = await topUp(4_000n);
+  expect(await refusalOf(topUp(1_001n))).toEqual(FULL);
+  await send(bob, alice, 500n);
+  expect(await refusalOf(topUp(501n))).toEqual(FULL);
+  await ended(taken?.id);
+  expect(await balanceOf(alice)).toBe(4_500n);
+
+  await bankTakesItsTime("453");
+  const { bankTransfer: declined } = await topUp(500n);
+  expect(await refusalOf(send(bob, alice, 1n))).toEqual(FULL);
+  await ended(declined?.id);
+  await topUp(500n);
+  expect(await balanceOf(alice)).toBe(5_000n);
 });
 
 test("W6: an operator gives a wallet another tier, which holds at once and keeps what was counted", async () => {

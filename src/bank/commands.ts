@@ -12,6 +12,8 @@ import {
   countWithdrawal,
   drawLeft,
   endBankTransfer,
+  endIncoming,
+  expectIncoming,
   giveBackDraw,
   type Tiers,
 } from "../wallet/limits.ts";
@@ -61,6 +63,7 @@ export const intendTopUp = (rules: Rules, owner: Owner, order: BankOrder): Comma
     drawable(books, owner, order.bankAccountId);
     checkBalance(books, rules.tiers, owner.walletId, order.amount);
     const day = countDraw(books, rules.tiers, owner.walletId, order.amount);
+    expectIncoming(books, owner.walletId, order.amount);
     const { amount, bankAccountId } = order;
     const idempotencyKey = keyOf(owner, order);
     return begin(books, rules, owner, { kind: BankTransfer_Kind.TOP_UP, amount, bankAccountId, day, idempotencyKey });
@@ -147,6 +150,7 @@ export const settle = (transfer: BankTransferRow, outcome: Approved | Declined):
     if (isEnded(row)) return row;
 
     endBankTransfer(books, row.walletId);
+    if (row.kind === BankTransfer_Kind.TOP_UP) endIncoming(books, row.walletId, row.amount);
     const isOut = row.kind === BankTransfer_Kind.WITHDRAWAL;
     const because = { cause: Entry_Cause.BANK_TRANSFER, id: row.id };
     if (outcome.is === "approved" && isOut) {

@@ -10,6 +10,7 @@ import * as linkEvents from "./migrations/0007_link_events.ts";
 import * as requests from "./migrations/0009_requests.ts";
 import * as schedules from "./migrations/0010_schedules.ts";
 import * as gifts from "./migrations/0011_gifts.ts";
+import * as incoming from "./migrations/0012_incoming.ts";
 
 /** In the order in which they are applied. Appended, never edited. */
 const migrations: Record<string, Migration> = {
@@ -23,6 +24,7 @@ const migrations: Record<string, Migration> = {
   "0009_requests": requests,
   "0010_schedules": schedules,
   "0011_gifts": gifts,
+  "0012_incoming": incoming,
 };
 
 /** Brings the tables up to date; the names of what was applied now. Several processes may try at once. */

@@ -275,6 +275,8 @@ export const tables = {
     /** Gifts of the wallet that wait, and those that wait for it. */
     giftsSent: number,
     giftsReceived: number,
+    /** The sum of the top-ups that have not ended. */
+    incoming: bigint,
   },
   /** What is known of a savings wallet besides its money. */
   savings: {

@@ -132,6 +132,7 @@ export const COLUMNS = {
       "scheduled",
       "giftsSent",
       "giftsReceived",
+      "incoming",
     ],
   },
   bankAccount: {

@@ -110,6 +110,19 @@ export function giveBackDraw(books: Books, walletId: bigint, day: number, amount
   change(books, walletId, { drawn: row.drawn - amount });
 }
 
+/** Keeps room for money that was asked of a bank. */
+export function expectIncoming(books: Books, walletId: bigint, amount: bigint) {
+  const { row } = openAllowance(books, walletId);
+  change(books, walletId, { incoming: row.incoming + amount });
+}
+
+/** The money has come, or will not. */
+export function endIncoming(books: Books, walletId: bigint, amount: bigint) {
+  const { incoming } = allowanceOf(books, walletId);
+  if (incoming < amount) throw new Error(`wallet ${walletId} expects less than ${amount}`);
+  change(books, walletId, { incoming: incoming - amount });
+}
+
 /** Counts a transfer to a bank as under way. */
 export function countWithdrawal(books: Books, walletId: bigint) {
   const { row } = openAllowance(books, walletId);
@@ -235,12 +248,14 @@ export function endGiftSent(books: Books, { senderWalletId }: Ends) {
 }
 
 /**
- * Throws BALANCE_LIMIT_EXCEEDED when the main wallet holds more than it may. `coming` is what it would receive besides:
- * a bank is asked only for money that there is room for.
+ * Throws BALANCE_LIMIT_EXCEEDED when the main wallet would hold more than it may with what comes and all that it was
+ * topped up with and has not arrived yet: a bank is asked only for money that there is room for.
  */
 export function checkBalance(books: Books, tiers: Tiers, walletId: bigint, coming = 0n) {
-  const { balance: limit } = limitsOf(tiers, books.find("allowance", walletId));
-  if (limit !== undefined && books.wallet(walletId).balance + coming > limit) throw balanceLimitExceeded(walletId);
+  const row = books.find("allowance", walletId);
+  const { balance: limit } = limitsOf(tiers, row);
+  const holds = books.wallet(walletId).balance + (row?.incoming ?? 0n) + coming;
+  if (limit !== undefined && holds > limit) throw balanceLimitExceeded(walletId);
 }
 
 /** The wallet's row, made when there is none, and what of it counts today. */
@@ -257,6 +272,7 @@ export function openAllowance(books: Books, walletId: bigint): { row: AllowanceR
       scheduled: 0,
       giftsSent: 0,
       giftsReceived: 0,
+      incoming: 0n,
     });
   const { day, drawn, sent, sentToStrangers } = countsOf(row, books.now);
   return { row, counts: { day, drawn, sent, sentToStrangers } };

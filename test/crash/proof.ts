@@ -62,7 +62,7 @@ export async function expectWithinLimits(db: Db, { people }: Town) {
   const rows = await listTransfers(db);
   const sends = await db.selectFrom("transfer").selectAll().execute();
   const allowances = await db.selectFrom("allowance").selectAll().execute();
-  expect(allowances.filter(({ bankTransfers }) => bankTransfers !== 0)).toEqual([]);
+  expect(allowances.filter(({ bankTransfers, incoming }) => bankTransfers !== 0 || incoming !== 0n)).toEqual([]);
   for (const { person, limits } of people) {
     const walletId = BigInt(person.walletId);
     const draws = rows.filter((row) => row.walletId === walletId && hasSucceeded(row) && !isOut(row));
