@@ -52,7 +52,8 @@ let idle: TestServer;
 
 beforeAll(async () => {
   server = await startServer({ ...settings, DATABASE_URL: databaseUrl });
-  other = await startServer({ ...settings, DATABASE_URL: databaseUrl });
+  // Whichever of the two makes a transfer, it asks the same banks.
+  other = await startServer({ ...settings, DATABASE_URL: databaseUrl, ...kftcSettings(server.kftc.url) });
   idle = await startServer({ ...settings, CHATPAY_ROLES: "account,money" });
 });
 
