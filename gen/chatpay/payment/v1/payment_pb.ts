@@ -553,11 +553,14 @@ export const ListPartnersResponseSchema: GenMessage<ListPartnersResponse> = /*@_
 export const PaymentService: GenService<{
   /**
    * ApprovePayment pays a partner's order from the caller's main wallet. The partner's order key makes
-   * it happen once: a second approval of the same key, by anyone, is refused.
+   * it happen once: a second approval of the same key, by anyone, is refused. What the wallet misses is drawn from
+   * the primary bank account, if its owner wants that.
    *
    * Errors: ALREADY_EXISTS PAYMENT_EXISTS, with the first `Payment` as a detail for the person who paid
    * it; FAILED_PRECONDITION INSUFFICIENT_FUNDS, WALLET_FROZEN, WALLET_CLOSED, CURRENCY_MISMATCH,
-   * PIN_REQUIRED, PIN_LOCKED; PERMISSION_DENIED PIN_WRONG; NOT_FOUND PARTNER_NOT_FOUND; INVALID_ARGUMENT ITEMS_SUM_MISMATCH; OUT_OF_RANGE BALANCE_OVERFLOW.
+   * PIN_REQUIRED, PIN_LOCKED, and for what is drawn DRAW_LIMIT_EXCEEDED, BANK_DECLINED with the bank's reason;
+   * DEADLINE_EXCEEDED when the bank has not told yet: the same order finds what became of it; PERMISSION_DENIED
+   * PIN_WRONG; NOT_FOUND PARTNER_NOT_FOUND; INVALID_ARGUMENT ITEMS_SUM_MISMATCH; OUT_OF_RANGE BALANCE_OVERFLOW.
    *
    * @generated from rpc chatpay.payment.v1.PaymentService.ApprovePayment
    */

@@ -982,8 +982,12 @@ export const TransferService: GenService<{
    * not at all. Repeating an `idempotency_key` returns the first transfer and the response header
    * `idempotency-replayed: true`; it needs no PIN.
    *
+   * What the wallet misses is drawn from the primary bank account, if its owner wants that.
+   *
    * Errors: FAILED_PRECONDITION INSUFFICIENT_FUNDS, WALLET_FROZEN, WALLET_CLOSED, CURRENCY_MISMATCH,
-   * PIN_REQUIRED, PIN_LOCKED; PERMISSION_DENIED PIN_WRONG; NOT_FOUND WALLET_NOT_FOUND;
+   * SEND_LIMIT_EXCEEDED, BALANCE_LIMIT_EXCEEDED, PIN_REQUIRED, PIN_LOCKED, and for what is drawn
+   * DRAW_LIMIT_EXCEEDED, BANK_DECLINED with the bank's reason; DEADLINE_EXCEEDED when the bank has not told yet:
+   * the same key finds what became of it; PERMISSION_DENIED PIN_WRONG; NOT_FOUND WALLET_NOT_FOUND;
    * INVALID_ARGUMENT SAME_WALLET, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_MISSING; OUT_OF_RANGE
    * BALANCE_OVERFLOW.
    *

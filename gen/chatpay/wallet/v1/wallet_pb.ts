@@ -1604,10 +1604,13 @@ export const WalletService: GenService<{
   },
   /**
    * DepositSavings puts money from the caller's main wallet into one of their savings wallets. Repeating an
-   * `idempotency_key` returns the first move and the response header `idempotency-replayed: true`.
+   * `idempotency_key` returns the first move and the response header `idempotency-replayed: true`. What the main
+   * wallet misses is drawn from the primary bank account, if its owner wants that.
    *
    * Errors: NOT_FOUND WALLET_NOT_FOUND; FAILED_PRECONDITION INSUFFICIENT_FUNDS, WALLET_FROZEN for a frozen
-   * main wallet, WALLET_CLOSED; INVALID_ARGUMENT IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_MISSING.
+   * main wallet, WALLET_CLOSED, and for what is drawn DRAW_LIMIT_EXCEEDED, BANK_DECLINED with the bank's reason;
+   * DEADLINE_EXCEEDED when the bank has not told yet: the same key finds what became of it; INVALID_ARGUMENT
+   * IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_MISSING.
    *
    * @generated from rpc chatpay.wallet.v1.WalletService.DepositSavings
    */
