@@ -6,7 +6,7 @@ import { Reason } from "../gen/chatpay/error/v1/error_pb.ts";
 import { Transfer_State, TransferChange_Kind } from "../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { Entry_Cause, WalletService } from "../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { HOUSE } from "../src/db/schema.ts";
-import { expireGift, sendGift } from "../src/transfer/gift.ts";
+import { acceptGift, cancelGift, expireGift, HandedOver, sendGift } from "../src/transfer/gift.ts";
 import { findGift } from "../src/transfer/queries.ts";
 import { linkBank } from "./support/banks.ts";
 import { balanceOf, differencesIn, eventsOf, openWallet, openWallets, type Person } from "./support/people.ts";
@@ -158,6 +158,23 @@ test("T3: who leaves hands gifts over to the house, and the recipient still acce
   ]);
   const told = (await eventsOf(server, bob.accountId)).filter(({ transferId }) => transferId === ids[0]);
   expect(told.map(({ kind }) => kind)).toEqual(["transfer.pending", "transfer.handed_over", "transfer.completed"]);
+});
+
+test("T3: what was on its way when a gift was handed over finds it so: nobody cancels it, and it is accepted", async () => {
+  const { app } = server;
+  const alice = await openWallet(server, { balance: 10n });
+  const bob = await openWallet(server);
+  const id = BigInt(await give(alice, bob, 10n));
+  const before = await findGift(app.db, id);
+  if (!before) throw new Error("no gift");
+
+  await leave(alice);
+
+  const notFound = { code: Code.NotFound, reason: Reason.TRANSFER_NOT_FOUND };
+  expect(await refusalOf(app.lane.submit(cancelGift(before, {})))).toEqual(notFound);
+  await expect(app.lane.submit(acceptGift(before, {}))).rejects.toBeInstanceOf(HandedOver);
+  await bob.transfers.acceptGift({ transferId: String(id) });
+  expect(await balanceOf(bob)).toBe(10n);
 });
 
 test("T3: what the recipient does not accept stays with the house", async () => {

@@ -1,7 +1,14 @@
 import { Transfer_State, Transfer_StateSchema } from "../../gen/chatpay/transfer/v1/transfer_pb.ts";
 import { Entry_Cause, Wallet_Kind, Wallet_State } from "../../gen/chatpay/wallet/v1/wallet_pb.ts";
 import { type GiftRow, HOUSE, type WalletRow } from "../db/schema.ts";
-import { currencyMismatch, sameWallet, transferEnded, walletClosed, walletNotFound } from "../errors.ts";
+import {
+  currencyMismatch,
+  sameWallet,
+  transferEnded,
+  transferNotFound,
+  walletClosed,
+  walletNotFound,
+} from "../errors.ts";
 import type { Books } from "../ledger/books.ts";
 import type { Command } from "../ledger/command.ts";
 import { onceKeyOf, scopeOf } from "../ledger/once.ts";
@@ -120,7 +127,8 @@ export const acceptGift = (gift: GiftRow, { keyId }: Actor, tiers?: Tiers): Comm
     wallet: [gift.handOverTime ? HOUSE : gift.senderWalletId, gift.recipientWalletId],
   },
   decide(books) {
-    const row = lockedRow(books, gift);
+    const row = findRow(books, gift);
+    if (row.handOverTime && !gift.handOverTime) throw new HandedOver();
     if (row.state === Transfer_State.COMPLETED) return row;
     mustWait(books, row);
     const { id, amount, recipientWalletId: to } = row;
@@ -138,14 +146,22 @@ export const acceptGift = (gift: GiftRow, { keyId }: Actor, tiers?: Tiers): Comm
 export const declineGift = (gift: GiftRow, actor: Actor): Command<GiftRow> =>
   giveBack(gift, actor, Transfer_State.DECLINED, "transfer.declined");
 
-/** The sender takes the gift back, as it was read. */
-export const cancelGift = (gift: GiftRow, actor: Actor): Command<GiftRow> =>
-  giveBack(gift, actor, Transfer_State.CANCELED, "transfer.canceled");
+/** The sender takes the gift back, as it was read; once it was handed over, it is theirs no more. */
+export const cancelGift = (gift: GiftRow, actor: Actor): Command<GiftRow> => {
+  const { touches, decide } = giveBack(gift, actor, Transfer_State.CANCELED, "transfer.canceled");
+  return {
+    touches,
+    decide(books) {
+      if (findRow(books, gift).handOverTime) throw transferNotFound(gift.id);
+      return decide(books);
+    },
+  };
+};
 
 const giveBack = (gift: GiftRow, { keyId }: Actor, state: Transfer_State, event: string): Command<GiftRow> => ({
   touches: touchedBy(gift),
   decide(books) {
-    const row = lockedRow(books, gift);
+    const row = findRow(books, gift);
     if (row.state === state) return row;
     mustWait(books, row);
     release(books, row);
@@ -159,7 +175,7 @@ const giveBack = (gift: GiftRow, { keyId }: Actor, state: Transfer_State, event:
 export const expireGift = (gift: GiftRow): Command<GiftRow> => ({
   touches: touchedBy(gift),
   decide(books) {
-    const row = lockedRow(books, gift);
+    const row = findRow(books, gift);
     if (row.state !== Transfer_State.PENDING || row.expireTime > books.now) return row;
     release(books, row);
     const ended = end(books, row, { state: Transfer_State.EXPIRED, endTime: row.expireTime });
@@ -194,7 +210,7 @@ export function handOver(books: Books, gift: GiftRow, { keyId }: Actor) {
 export const isLate = ({ state, expireTime }: Pick<GiftRow, "state" | "expireTime">, now: Date): boolean =>
   state === Transfer_State.PENDING && expireTime <= now;
 
-/** The gift was handed over to the house since it was read: other rows are to be locked. */
+/** The gift was handed over to the house since it was read: the house pays, whose wallet is to be locked. */
 export class HandedOver extends Error {}
 
 /** What ending a gift touches; once the house has it, there is no hold, and the sender has no part in it. */
@@ -208,12 +224,6 @@ const touchedBy = ({ id, handOverTime, senderWalletId, recipientWalletId, holdId
 function findRow(books: Books, { id }: Pick<GiftRow, "id">): GiftRow {
   const row = books.find("gift", id);
   if (!row) throw new Error(`gift ${id} is not there`);
-  return row;
-}
-
-function lockedRow(books: Books, gift: GiftRow): GiftRow {
-  const row = findRow(books, gift);
-  if (row.handOverTime && !gift.handOverTime) throw new HandedOver();
   return row;
 }
 

@@ -5,7 +5,7 @@ import type { Waiting } from "../db/leases.ts";
 import type { GiftRow } from "../db/schema.ts";
 import type { Item, Job } from "../job/runner.ts";
 import type { Command } from "../ledger/command.ts";
-import { expireGift, HandedOver, remindOf } from "./gift.ts";
+import { expireGift, remindOf } from "./gift.ts";
 import { listExpiredGifts, listGiftsToRemindOf, measureExpiredGifts, measureGiftsToRemindOf } from "./queries.ts";
 
 /** Gifts in one go. */
@@ -66,8 +66,7 @@ function dueGifts(
       const refused = outcomes.find(({ error }) => error instanceof ConnectError);
       if (refused) throw refused.error;
       outcomes.forEach(({ error: err }, i) => {
-        // What was handed over is done as soon as it is read again.
-        if (err === undefined || err instanceof HandedOver) return;
+        if (err === undefined) return;
         const id = gifts[i]?.id ?? 0n;
         log.error({ err, job: name, gift: String(id) }, "something is wrong with a gift; it is tried again later");
         if (failed.size < FAILED_MAX) failed.set(id, Date.now() + FAILED_MS);

@@ -5,7 +5,7 @@ import type { GiftRow } from "../db/schema.ts";
 import { reasonOf, shortWalletOf } from "../errors.ts";
 import type { Command, Settled } from "../ledger/command.ts";
 import type { Call, Lane } from "../ledger/lane.ts";
-import { declineGift, expireGift, HandedOver, handOver } from "./gift.ts";
+import { declineGift, expireGift, handOver } from "./gift.ts";
 import { listGiftsReceived, listGiftsSent, listLateGifts, type Side } from "./queries.ts";
 import type { Sender } from "./transfer.ts";
 
@@ -32,7 +32,7 @@ export function openWaitingGifts({ db, lane }: { db: Db; lane: Lane }) {
     for (let ended = false; ; ended = true) {
       const late = await listLateGifts(db, side, walletId, new Date(), BATCH_MAX);
       const outcomes = await lane.submitEach(late.map(expireGift));
-      const failed = outcomes.find(({ error }) => error !== undefined && !(error instanceof HandedOver));
+      const failed = outcomes.find(({ error }) => error !== undefined);
       if (failed) throw failed.error;
       if (!outcomes.some(({ result }) => result && result.value.state !== Transfer_State.PENDING)) return ended;
     }
@@ -70,9 +70,8 @@ export function openWaitingGifts({ db, lane }: { db: Db; lane: Lane }) {
   };
 }
 
-/** Whether a gift was declined, or waits no more as it did. */
-const isOver = (error: unknown) =>
-  error === undefined || error instanceof HandedOver || reasonOf(error) === Reason.TRANSFER_ENDED;
+/** Whether a gift was declined, or waits no more. */
+const isOver = (error: unknown) => error === undefined || reasonOf(error) === Reason.TRANSFER_ENDED;
 
 /**
  * A lane in which a debit that finds too little has those gifts of its wallet ended whose time is over, and is tried

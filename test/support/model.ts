@@ -300,8 +300,9 @@ function run(model: Model, step: Step, number: number): Answer {
     case "end": {
       const gift = model.gifts[step.gift] ?? refuse("error");
       const { from, to, amount, handed } = gift;
-      // Whoever knew of another owner of the money has to look again.
-      if (handed && !step.seenHanded) refuse("error");
+      // Who knew of another owner of the money cannot accept it from them; the first owner has no part in it any more.
+      if (handed && step.how === "accept" && !step.seenHanded) refuse("error");
+      if (handed && step.how === "cancel") refuse("TRANSFER_NOT_FOUND");
       const isOver = model.hour >= gift.expireHour;
       const after = STATE_AFTER[step.how];
       const isNothingToDo = step.how === "expire" ? gift.state !== "pending" || !isOver : gift.state === after;
